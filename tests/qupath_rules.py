@@ -1,0 +1,123 @@
+"""What QuPath accepts, as a check that can be run on any GeoJSON file or object.
+
+Each rule raises AssertionError with the number of the feature and what is wrong with it.
+"""
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import shapely
+from shapely.geometry import shape
+
+OBJECT_TYPES = {"annotation", "detection", "tile", "cell"}
+PROPERTIES = {"objectType", "name", "isLocked", "classification", "measurements"}
+
+
+def read_geojson(path: Path) -> Any:
+    """Parse a ``.geojson`` or ``.geojson.gz`` file; NaN and Infinity as bare words are no JSON."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON number")
+
+    return json.loads(content.decode("utf-8"), parse_constant=refuse)
+
+
+def check_geojson(collection: Any) -> None:
+    """Check a whole FeatureCollection."""
+    assert set(collection) == {"type", "features"}
+    assert collection["type"] == "FeatureCollection"
+    ids = []
+    for number, feature in enumerate(collection["features"]):
+        try:
+            check_feature(feature)
+        except (AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AssertionError(f"feature {number}: {error!r}") from error
+        ids.append(feature["id"])
+    assert len(set(ids)) == len(ids), "ids are not unique"
+
+
+def check_feature(feature: Any) -> None:
+    """Check one object."""
+    # Whatever stands beside `properties` is ignored by QuPath, so nothing may.
+    assert set(feature) == {"type", "id", "geometry", "properties"}, sorted(feature)
+    assert feature["type"] == "Feature"
+    assert str(UUID(feature["id"])) == feature["id"], "id is no UUID"
+    check_geometry(feature["geometry"])
+    check_properties(feature["properties"])
+
+
+def check_geometry(geometry: Any) -> None:
+    """Polygon, or MultiPolygon of several parts: closed, snapped, valid, with an area, right-handed."""
+    assert set(geometry) == {"type", "coordinates"}
+    assert geometry["type"] in {"Polygon", "MultiPolygon"}, geometry["type"]
+    polygons = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+    assert geometry["type"] == "Polygon" or len(polygons) > 1, "a MultiPolygon of one part"
+    for polygon in polygons:
+        assert polygon, "no rings"
+        for n, ring in enumerate(polygon):
+            check_ring(ring, hole=n > 0)
+    solid = shape(geometry)
+    assert solid.is_valid, shapely.is_valid_reason(solid)
+    assert solid.area > 0, "no area"
+
+
+def check_ring(ring: Any, *, hole: bool) -> None:
+    assert len(ring) >= 4, "fewer than four points"
+    assert ring[0] == ring[-1], "not closed"
+    for point in ring:
+        assert len(point) == 2
+        for value in point:
+            assert isinstance(value, int | float)
+            assert not isinstance(value, bool)
+            assert math.isfinite(value)
+            assert value == round(value, 2), f"{value} is not snapped to 0.01 px"
+            assert repr(value) != "-0.0"
+    line = shapely.LinearRing(ring)
+    assert shapely.Polygon(line).area > 0, "ring without area"
+    assert line.is_ccw is not hole, "wrong orientation"
+
+
+def check_properties(properties: Any) -> None:
+    assert set(properties) <= PROPERTIES, sorted(properties)
+    assert properties["objectType"] in OBJECT_TYPES
+    assert isinstance(properties.get("isLocked", False), bool)
+    if "name" in properties:
+        check_name(properties["name"])
+    if properties["objectType"] == "annotation":
+        assert "classification" in properties
+    if properties["objectType"] == "tile":
+        assert properties.get("measurements"), "a tile without measurements"
+        assert properties["isLocked"] is True
+    if "classification" in properties:
+        check_classification(properties["classification"])
+    if "measurements" in properties:
+        check_measurements(properties["measurements"])
+
+
+def check_classification(classification: Any) -> None:
+    assert set(classification) == {"name", "color"}, "name and color go together"
+    check_name(classification["name"])
+    color = classification["color"]
+    assert isinstance(color, list)
+    assert len(color) == 3
+    assert all(type(value) is int and 0 <= value <= 255 for value in color), color
+
+
+def check_name(name: Any) -> None:
+    assert isinstance(name, str)
+    assert name.strip()
+    assert ":" not in name, "QuPath reads ':' as a subclass"
+
+
+def check_measurements(measurements: Any) -> None:
+    assert isinstance(measurements, dict)
+    for key, value in measurements.items():
+        assert isinstance(key, str)
+        assert value == "NaN" or (type(value) in (int, float) and math.isfinite(value)), f"{key}: {value!r}"

@@ -1,0 +1,219 @@
+"""Bundles: what is written is what is read, and nothing else is."""
+
+import json
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from helpers import Redness, write_redness_bundle
+
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.models import architectures
+from wsi_pipeline.models.architectures import build_network, build_pretrained
+from wsi_pipeline.models.bundle import SHIPPED, load_bundle, save_bundle
+from wsi_pipeline.models.card import Card, Threshold, Weights
+
+
+def card(**changes) -> Card:
+    values = {
+        "name": "tiny",
+        "architecture": "torchvision/resnet18",
+        "class_names": ("other", "IDC"),
+        "positive_class": "IDC",
+        "patch_size_px": 50,
+        "mpp": 4.0,
+        "input_px": 50,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.2, 0.2, 0.2),
+        "threshold": Threshold(value=0.4, chosen="for the test"),
+        "weights": Weights(sha256="0" * 64),
+    }
+    return Card.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_network("torchvision/resnet18", 2).eval()
+
+
+@pytest.fixture
+def folder(tmp_path, network) -> Path:
+    save_bundle(tmp_path / "tiny bündel", network, card())
+    return tmp_path / "tiny bündel"
+
+
+def edit(folder: Path, **changes) -> None:
+    file = folder / "model.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**values, **changes}), encoding="utf-8")
+
+
+def test_a_bundle_comes_back_as_it_was_saved_up_to_half_precision(folder, network):
+    bundle = load_bundle(folder)
+    assert bundle.view.size_um == 200
+    assert bundle.card.class_names[bundle.positive] == "IDC"
+    images = torch.rand(3, 3, 50, 50)
+    with torch.inference_mode():
+        assert torch.allclose(bundle.build()(images), network.half().float()(images), atol=1e-5)
+
+
+def test_the_digest_follows_card_and_weights(folder):
+    before = load_bundle(folder).digest
+    edit(folder, temperature=1.5)
+    assert load_bundle(folder).digest != before
+
+
+def test_weights_that_were_altered_are_refused(folder):
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model.safetensors: its SHA-256 is .* the card says .*copy the bundle again"):
+        load_bundle(folder)
+
+
+def test_another_number_of_classes_than_the_weights_have_is_refused(folder):
+    edit(folder, class_names=["a", "b", "IDC"])
+    with pytest.raises(BundleError, match="does not fit torchvision/resnet18 with 3 classes"):
+        load_bundle(folder).build()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"positive_class": "DCIS"}, "positive_class 'DCIS' is none of"),
+        ({"mpp": 896}, "mpp: Input should be less than or equal to 20"),
+        ({"std": [0, 1, 1]}, r"std.0: Input should be greater than 0"),
+        ({"tempreature": 2}, "tempreature: Extra inputs are not permitted"),
+        ({"threshold": {"value": 2, "chosen": "?"}}, "threshold.value"),
+        ({"class_names": ["IDC", "IDC"]}, "class_names repeat"),
+        ({"weights": {"file": "../model.safetensors", "sha256": "0" * 64}}, "are not accepted"),
+        ({"weights": {"file": "model.pth", "sha256": "0" * 64}}, "pickled weights can run code"),
+        ({"weights": {"file": "other.safetensors", "sha256": "0" * 64}}, "cannot be read"),
+    ],
+)
+def test_cards_are_checked(folder, changes, expected):
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=expected):
+        load_bundle(folder)
+
+
+def test_an_unknown_architecture_names_the_known_ones(folder):
+    edit(folder, architecture="timm/vit")
+    with pytest.raises(BundleError, match=r"'timm/vit': is unknown. Known: torchvision/resnet18"):
+        load_bundle(folder).build()
+
+
+def test_missing_bundles_and_broken_cards(tmp_path, folder):
+    with pytest.raises(BundleError, match="is no model bundle.*shipped one"):
+        load_bundle(tmp_path / "nothing")
+    (folder / "model.json").write_text("{")
+    with pytest.raises(BundleError, match="is no JSON"):
+        load_bundle(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match="holds 0 files"):
+        load_bundle(tmp_path / "empty")
+
+
+class Trap:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_pickled_weights_are_never_unpickled(tmp_path, writer):
+    folder = write_redness_bundle(tmp_path / "trap")
+    sprung = tmp_path / "sprung"
+    if writer == "pickle":
+        (folder / "model.pt").write_bytes(pickle.dumps(Trap(sprung)))
+    else:
+        torch.save(Trap(sprung), folder / "model.pt")
+    with pytest.raises(BundleError, match="pickled weights can run code and are not loaded"):
+        load_bundle(folder)
+    assert not sprung.exists()
+
+
+def test_a_wsinfer_bundle_loads(tmp_path):
+    bundle = load_bundle(write_redness_bundle(tmp_path / "red", mpp=0.5))
+    assert (bundle.view.size_px, bundle.view.mpp) == (50, 0.5)
+    assert bundle.card.positive_class == "IDC"
+    assert bundle.card.threshold.value == 0.5
+    images = torch.rand(4, 3, 50, 50)
+    assert torch.allclose(bundle.build()(images), Redness()(images))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"num_classes": 3}, "num_classes is 3, class_names has 2"),
+        ({"spec_version": "2.0"}, "spec_version"),
+        ({"spacing_um_px": 896}, "spacing_um_px"),
+        ({"transform": [{"name": "Rotate"}]}, "unknown transform 'Rotate'"),
+        ({"transform": [{"name": "Normalize", "arguments": {"mean": [1]}}]}, "wrong arguments"),
+    ],
+)
+def test_wsinfer_configs_are_checked(tmp_path, changes, expected):
+    folder = write_redness_bundle(tmp_path / "red")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(BundleError, match=expected):
+        load_bundle(folder)
+
+
+def test_wsinfer_transforms_are_read(tmp_path):
+    folder = write_redness_bundle(tmp_path / "red")
+    config = json.loads((folder / "config.json").read_text())
+    config["transform"] = [
+        {"name": "Resize", "arguments": {"size": 224}},
+        {"name": "ToTensor"},
+        {"name": "Normalize", "arguments": {"mean": [0.7, 0.6, 0.5], "std": [0.1, 0.2, 0.3]}},
+    ]
+    (folder / "config.json").write_text(json.dumps(config))
+    read = load_bundle(folder).card
+    assert (read.input_px, read.mean, read.std) == (224, (0.7, 0.6, 0.5), (0.1, 0.2, 0.3))
+
+
+def test_pretrained_weights_load_where_they_are(tmp_path, monkeypatch):
+    """The real loading code, with weights made here under the name that torchvision looks for."""
+    torch.manual_seed(1)
+    made = build_network("torchvision/resnet18", 1000)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(made.state_dict(), file)
+    loaded = build_pretrained("torchvision/resnet18", 2)
+    assert torch.equal(loaded.conv1.weight, made.conv1.weight)
+    assert loaded.fc.out_features == 2
+
+
+def test_pretrained_weights_without_a_network_are_a_clear_error(monkeypatch):
+    def offline(**_):
+        raise URLError("no route to host")
+
+    monkeypatch.setitem(architectures._NETWORKS, "torchvision/resnet18", (offline, "ResNet18_Weights.IMAGENET1K_V1"))
+    with pytest.raises(BundleError, match=r"ImageNet weights ResNet18.*no route to host.*checkpoints"):
+        build_pretrained("torchvision/resnet18", 2)
+
+
+def test_the_shipped_bundle_keeps_its_promises():
+    bundle = load_bundle("idc-resnet18")
+    card = bundle.card
+    assert bundle.path == SHIPPED / "idc-resnet18"
+    assert (card.patch_size_px, card.mpp, card.positive_class) == (50, 4.0, "IDC")
+    split = card.training["split_by_case"]
+    parts = [set(split[part]) for part in ("train", "validation", "test")]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert card.metrics["test"]["balanced_accuracy"] >= 0.82
+    assert card.metrics["test"]["cases"] == len(parts[2])
+    with torch.inference_mode():
+        logits = bundle.build()(torch.zeros(1, 3, 50, 50))
+    assert np.isfinite(logits.numpy()).all()

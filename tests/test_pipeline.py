@@ -1,0 +1,321 @@
+"""The main job from files to files, with a network whose map numpy can work out."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import redness, tissue_picture, write_redness_bundle
+from qupath_rules import check_geojson
+from tiffs import break_tile, write_pyramid
+
+from wsi_pipeline import pipeline
+from wsi_pipeline.config import Settings, load_settings
+from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotFoundError
+from wsi_pipeline.heatmap import Heatmap
+from wsi_pipeline.locks import folder_lock
+from wsi_pipeline.slides import open_slide
+
+SMALL = {"tissue_min_area_um2": 500, "tissue_min_hole_um2": 500, "tissue_closing_um": 4, "min_region_um2": 0}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return write_redness_bundle(tmp_path_factory.mktemp("bundle") / "redness", mpp=0.25)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory) -> Path:
+    return write_pyramid(tmp_path_factory.mktemp("slide") / "röt 1.tiff", base=tissue_picture())
+
+
+@pytest.fixture
+def settings(bundle) -> Settings:
+    return make_settings(bundle)
+
+
+def make_settings(bundle: Path, **more) -> Settings:
+    return load_settings(None, {"model": str(bundle), "workers": 0, "batch_size": 32, "device": "cpu", **SMALL, **more})
+
+
+def only(record):
+    (result,) = record.results
+    assert result.error is None, result.error
+    return result
+
+
+def test_a_slide_becomes_a_map_outlines_pictures_and_numbers(tmp_path, slide, settings):
+    record = pipeline.run([str(slide)], tmp_path / "out", settings)
+    folder = tmp_path / "out" / "röt 1"
+    assert {path.name for path in folder.iterdir()} == {
+        *("heatmap.zarr", "regions.geojson", "overlay.png", "tissue.png", "summary.json"),
+    }
+    heatmap = Heatmap.open(folder / "heatmap.zarr")
+    probability = heatmap.probability("IDC")
+    assert len(heatmap.grid.cells) > 100
+    with open_slide(slide) as opened:
+        for row, col in heatmap.grid.cells[::17]:
+            field = opened.read(heatmap.grid.block_box(np.array([[row, col]], np.int32)), heatmap.grid.scale)
+            assert probability[row, col] == pytest.approx(redness(field), abs=1e-5)
+    visited = np.zeros(heatmap.grid.shape, bool)
+    visited[tuple(heatmap.grid.cells.T)] = True
+    assert np.array_equal(np.isfinite(probability), visited)
+
+    summary = only(record).summary
+    assert summary == type(summary).read(folder / "summary.json")
+    called = probability >= 0.5
+    assert summary.idc_mm2 == pytest.approx(heatmap.grid.cell_area_um2[called].sum() * 1e-6)
+    assert summary.analysed_mm2 == pytest.approx(heatmap.grid.cell_area_um2[visited].sum() * 1e-6)
+    assert summary.mean_probability == pytest.approx(np.nanmean(probability), rel=1e-5)
+    true_tissue = np.pi * 0.4 * 0.4 * 1000 * 800 * 0.0625e-6
+    assert summary.tissue_mm2 == pytest.approx(true_tissue, rel=0.05)
+    assert {"open", "plan", "read", "wait", "network", "write", "regions", "render", "total"} == set(summary.seconds)
+    assert summary.note == "For research use only"
+
+    outlines = json.loads((folder / "regions.geojson").read_text(encoding="utf-8"))
+    check_geojson(outlines)
+    assert len(outlines["features"]) == summary.regions > 0
+
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert [r["status"] for r in run["results"]] == ["done"]
+    assert run["versions"]["torch"]
+    assert run["hardware"]["cores"]
+    assert run["settings"]["grid"]["cell"] == "50px@40x"
+    assert run["finished"] >= run["started"]
+    with (tmp_path / "out" / "summary.csv").open(newline="", encoding="utf-8") as text:
+        (row,) = csv.DictReader(text)
+    assert float(row["idc_mm2"]) == summary.idc_mm2
+    assert row["status"] == "done"
+
+
+def test_workers_change_no_bit(tmp_path, slide, bundle):
+    maps = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        pipeline.run([str(slide)], out, make_settings(bundle, workers=workers))
+        maps.append(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"))
+    assert np.array_equal(*maps, equal_nan=True)
+
+
+def test_what_was_done_is_not_done_again(tmp_path, slide, settings):
+    pipeline.run([str(slide)], tmp_path, settings)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "röt 1").rglob("*")}
+    assert only(pipeline.run([str(slide)], tmp_path, settings)).status == "skipped"
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "röt 1").rglob("*")}
+    with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as text:
+        assert next(iter(csv.DictReader(text)))["idc_mm2"]
+
+
+def test_results_of_other_settings_are_never_mixed(tmp_path, slide, bundle, settings):
+    pipeline.run([str(slide)], tmp_path, settings)
+    other = make_settings(bundle, threshold=0.7)
+    (refused,) = pipeline.run([str(slide)], tmp_path, other).failed
+    assert refused.error["type"] == "ResultsMismatchError"
+    assert "another settings" in refused.error["why"]
+    assert "--overwrite" in refused.error["hint"]
+    array = next((tmp_path / "röt 1" / "heatmap.zarr" / "0").rglob("c/0/*/*"))
+    before = array.stat().st_mtime_ns
+    replaced = only(pipeline.run([str(slide)], tmp_path, other, overwrite=True))
+    assert (replaced.status, replaced.summary.threshold) == ("done", 0.7)
+    assert array.stat().st_mtime_ns == before  # another threshold needs no new map
+    (refused,) = pipeline.run([str(slide)], tmp_path, make_settings(bundle, cell="25um")).failed
+    assert "settings" in refused.error["why"]
+    bigger = make_settings(bundle, cell="25um")
+    assert only(pipeline.run([str(slide)], tmp_path, bigger, overwrite=True)).summary.cell_um == 25
+
+
+def test_slides_of_one_name_do_not_overwrite_each_other(tmp_path, settings):
+    for folder, seed in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        write_pyramid(tmp_path / folder / "x.tiff", base=tissue_picture(600, 400, seed=seed))
+    record = pipeline.run([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out", settings)
+    assert len({result.folder for result in record.results}) == 2
+    assert len({result.summary.identity.slide for result in record.results}) == 2
+
+
+def test_one_broken_slide_does_not_stop_the_others(tmp_path, slide, settings):
+    (tmp_path / "slides").mkdir()
+    shutil.copy(slide, tmp_path / "slides" / "good.tiff")
+    (tmp_path / "slides" / "garbage.svs").write_bytes(os.urandom(5000))
+    (tmp_path / "slides" / "empty.svs").touch()
+    cut = tmp_path / "slides" / "cut.tiff"
+    cut.write_bytes(slide.read_bytes()[:3000])
+    ended = []
+    record = pipeline.run([str(tmp_path / "slides")], tmp_path / "out", settings, on_slide=ended.append)
+    status = {result.slide: result.status for result in record.results}
+    assert status == {"good": "done", "garbage": "failed", "empty": "failed", "cut": "failed"}
+    assert len(ended) == 4
+    for result in record.failed:
+        assert result.slide in result.error["where"]
+        assert result.error["why"]
+        assert result.error["hint"]
+        assert result.error["type"] != "Exception"
+        assert not (tmp_path / "out" / result.folder / "summary.json").exists()
+    with (tmp_path / "out" / "summary.csv").open(newline="", encoding="utf-8") as text:
+        assert sum(bool(row["error"]) for row in csv.DictReader(text)) == 3
+
+
+def test_one_corrupt_tile_costs_its_cells_and_is_told(tmp_path, settings):
+    whole = write_pyramid(tmp_path / "whole.tiff", base=tissue_picture(), factors=(1,))
+    broken = write_pyramid(tmp_path / "broken.tiff", base=tissue_picture(), factors=(1,))
+    break_tile(broken, 3 * 8 + 4)  # in the middle: columns 512..639, rows 384..511
+    results = pipeline.run([str(whole), str(broken)], tmp_path / "out", settings).results
+    good, bad = (
+        Heatmap.open(tmp_path / "out" / name / "heatmap.zarr").probability("IDC") for name in ("whole", "broken")
+    )
+    lost = np.isfinite(good) & np.isnan(bad)
+    rows, cols = np.nonzero(lost)
+    assert rows.min() * 50 < 511
+    assert rows.max() * 50 >= 384 - 256
+    assert 0 < lost.sum() <= ((128 + 2 * 256) / 50 + 1) ** 2
+    kept = np.isfinite(good) & np.isfinite(bad)
+    assert np.array_equal(good[kept], bad[kept])
+    summary = {result.slide: result for result in results}["broken"].summary
+    assert summary.unreadable_cells == lost.sum()
+    assert any("could not be read" in warning for warning in summary.warnings)
+
+
+def test_a_slide_that_is_mostly_damaged_fails(tmp_path, settings):
+    broken = write_pyramid(tmp_path / "broken.tiff", base=tissue_picture(), factors=(1,))
+    for tile in range(56):
+        if tile % 5:
+            break_tile(broken, tile)
+    (failed,) = pipeline.run([str(broken)], tmp_path / "out", settings).failed
+    assert "cells cannot be read" in failed.error["why"]
+    assert not list((tmp_path / "out").glob("broken/heatmap.zarr*"))
+
+
+def test_all_glass_is_an_empty_and_valid_result(tmp_path, settings):
+    glass = write_pyramid(tmp_path / "glass.tiff", base=np.full((600, 700, 3), 243, np.uint8))
+    summary = only(pipeline.run([str(glass)], tmp_path / "out", settings)).summary
+    assert (summary.cells, summary.idc_mm2, summary.idc_fraction, summary.regions) == (0, 0, None, 0)
+    assert "No tissue was found: the map is empty." in summary.warnings
+    folder = tmp_path / "out" / "glass"
+    assert np.isnan(Heatmap.open(folder / "heatmap.zarr").probability("IDC")).all()
+    assert json.loads((folder / "regions.geojson").read_text())["features"] == []
+    assert (folder / "overlay.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("mpp", "more", "expected"),
+    [
+        (None, {}, "does not say its resolution"),
+        (None, {"mpp": 896.0}, "896 µm/px is not a microscope's"),
+        (0.5, {}, "0.5 µm/px, the model needs 0.25 µm/px"),
+    ],
+)
+def test_resolutions_that_do_not_do_are_refused(tmp_path, bundle, mpp, more, expected):
+    slide = write_pyramid(tmp_path / "slide.tiff", base=tissue_picture(400, 300), mpp=mpp)
+    (failed,) = pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, **more)).failed
+    assert expected in failed.error["why"]
+    assert "--" in failed.error["hint"]
+
+
+def test_upsampling_is_done_only_when_told_and_is_told(tmp_path, bundle):
+    slide = write_pyramid(tmp_path / "slide.tiff", base=tissue_picture(400, 300), mpp=0.5)
+    allowed = make_settings(bundle, allow_upsampling=True)
+    summary = only(pipeline.run([str(slide)], tmp_path / "out", allowed)).summary
+    assert any("detail is invented" in warning for warning in summary.warnings)
+
+
+def test_a_slide_smaller_than_a_cell_is_refused(tmp_path, settings):
+    slide = write_pyramid(tmp_path / "tiny.tiff", base=tissue_picture(40, 30), factors=(1,))
+    (failed,) = pipeline.run([str(slide)], tmp_path / "out", settings).failed
+    assert "smaller than one cell" in failed.error["why"]
+
+
+def test_a_run_that_cannot_start_says_so_before_the_first_slide(tmp_path, slide, bundle, settings):
+    with pytest.raises(SlideNotFoundError, match="nowhere"):
+        pipeline.run([str(tmp_path / "nowhere.svs"), str(tmp_path / "no-such-folder/*.svs")], tmp_path / "out", settings)
+    with pytest.raises(BundleError, match="is no model bundle"):
+        pipeline.run([str(slide)], tmp_path / "out", make_settings(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="low_threshold: 0.8 exceeds"):
+        pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, low_threshold=0.8))
+    with pytest.raises(ConfigError, match="no cell size"):
+        pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, cell="tiny"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path, slide, settings):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        pipeline.run([str(slide)], tmp_path / "file" / "out", settings)
+
+
+def test_two_runs_on_one_folder_exclude_each_other(tmp_path, slide, settings):
+    with folder_lock(tmp_path / "out"), pytest.raises(OutputError, match="another run"):
+        pipeline.run([str(slide)], tmp_path / "out", settings)
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, slide, settings, monkeypatch):
+    whole = tmp_path / "whole"
+    pipeline.run([str(slide)], whole, settings)
+    write, count = Heatmap.write, 0
+
+    def write_until_full(self, block, scores):
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise OutputError(self.path, "cannot be written (No space left on device)", "Free some space.")
+        write(self, block, scores)
+
+    small_blocks = {"MAX_BLOCK_CELLS": 6}
+    for name, value in small_blocks.items():
+        monkeypatch.setattr(f"wsi_pipeline.grid.{name}", value)
+    monkeypatch.setattr(Heatmap, "write", write_until_full)
+    (failed,) = pipeline.run([str(slide)], tmp_path / "out", settings).failed
+    assert "No space left" in failed.error["why"]
+    monkeypatch.setattr(Heatmap, "write", write)
+    again = only(pipeline.run([str(slide)], tmp_path / "out", settings))
+    assert again.status == "done"
+    first, second = (Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC") for out in (whole, tmp_path / "out"))
+    assert np.array_equal(first, second, equal_nan=True)
+
+
+RUN = """
+import sys
+from wsi_pipeline import grid
+grid.MAX_BLOCK_CELLS = 3  # many blocks, so that a kill meets many states
+from wsi_pipeline.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def arguments(slide: Path, out: Path, bundle: Path) -> list[str]:
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    command = ["run", str(slide), "--out", str(out), "--model", str(bundle), "--workers=0", "--batch-size=16"]
+    return [sys.executable, "-c", RUN, *command, *options]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_resumes_to_the_same_map(tmp_path, slide, bundle):
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    subprocess.run(arguments(slide, whole, bundle), check=True, capture_output=True)
+    length = time.monotonic() - started
+    expected = Heatmap.open(whole / "röt 1" / "heatmap.zarr").probability("IDC")
+    rng = random.Random(0)
+    killed = 0
+    out = tmp_path / "out"
+    for _ in range(4):
+        process = subprocess.Popen(arguments(slide, out, bundle), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        timer = threading.Timer(length * rng.uniform(0.3, 0.95), process.send_signal, [signal.SIGKILL])
+        timer.start()
+        process.communicate()
+        timer.cancel()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed
+    finished = subprocess.run(arguments(slide, out, bundle), check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert np.array_equal(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"), expected, equal_nan=True)
+    left = {path.name for path in (out / "röt 1").iterdir()}
+    assert left == {path.name for path in (whole / "röt 1").iterdir()}

@@ -1,0 +1,92 @@
+"""The main job on an example slide that the program makes itself, and how well the map finds the true nests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsi_pipeline import pipeline
+from wsi_pipeline.config import Settings
+from wsi_pipeline.errors import WsiPipelineError
+from wsi_pipeline.geometry import Scale, Size
+from wsi_pipeline.grid import mask_fraction
+from wsi_pipeline.heatmap import Heatmap
+from wsi_pipeline.manifest import Summary
+from wsi_pipeline.phantom import Phantom, write_phantom
+from wsi_pipeline.progress import Progress
+
+SLIDE_NAME = "phantom"
+MASK_DOWNSAMPLE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """Where the demo's results are, and how good they are."""
+
+    folder: Path
+    summary: Summary
+    auroc: float | None
+    """Of the cells' probability against the true tumour mask; None where the slide has no tumour."""
+
+    def text(self) -> str:
+        """What to look at."""
+        folder = self.folder / "results" / SLIDE_NAME
+        found = (
+            "the slide drew no tumour"
+            if self.auroc is None
+            else f"AUROC {self.auroc:.3f} over {self.summary.cells:,} cells"
+        )
+        return "\n".join(
+            [
+                f"How well the map finds the drawn nests: {found}.",
+                "(The tissue is drawn, the model learnt from real tissue: this shows that the program works, not how",
+                "accurate the model is. Its accuracy on unseen real cases stands in the README.)",
+                "",
+                "Look at:",
+                f"  {folder / 'overlay.png'}        the map over the tissue",
+                f"  {folder / 'tissue.png'}         what was taken for tissue",
+                f"  {folder / 'regions.geojson'}    drag it onto {self.folder / 'slides' / (SLIDE_NAME + '.tiff')} in QuPath",
+                f"  {folder / 'heatmap.zarr'}       OME-Zarr, for napari, dask and Python",
+                f"  {self.folder / 'results' / 'summary.csv'}      the numbers",
+            ]
+        )
+
+
+def run_demo(folder: Path, size: Size, seed: int, progress: Progress) -> DemoResult:
+    """Make a slide, run the whole job on it, compare the map with the truth.
+
+    Raises:
+        WsiPipelineError: where the slide cannot be written or fails.
+    """
+    slide = folder / "slides" / f"{SLIDE_NAME}.tiff"
+    slide.parent.mkdir(parents=True, exist_ok=True)
+    phantom = write_phantom(slide, size, seed=seed, progress=lambda done, total: progress.cells("drawing", done, total))
+    record = pipeline.run(
+        [str(slide)],
+        folder / "results",
+        Settings(),
+        overwrite=True,
+        on_plan=progress.plan,
+        on_cells=progress.cells,
+        on_slide=progress.slide,
+    )
+    result = record.results[0]
+    if result.summary is None:
+        error = result.error or {}
+        raise WsiPipelineError(error.get("where", slide), error.get("why", "failed"), error.get("hint", ""))
+    heatmap = Heatmap.open(folder / "results" / result.folder / "heatmap.zarr")
+    return DemoResult(folder=folder, summary=result.summary, auroc=map_auroc(heatmap, phantom))
+
+
+def map_auroc(heatmap: Heatmap, phantom: Phantom, class_name: str = "IDC") -> float | None:
+    """AUROC of the scored cells' probability; a cell is positive where at least half of it is tumour."""
+    from sklearn.metrics import roc_auc_score
+
+    scale = Scale(MASK_DOWNSAMPLE, MASK_DOWNSAMPLE)
+    share = mask_fraction(phantom.tumour_mask(scale), scale, heatmap.grid.row_edges, heatmap.grid.col_edges)
+    probability = heatmap.probability(class_name)
+    scored = np.isfinite(probability)
+    truth = share[scored] >= 0.5
+    if truth.all() or not truth.any():
+        return None
+    return float(roc_auc_score(truth, probability[scored]))

@@ -1,0 +1,38 @@
+"""What a run ran on and with: versions and hardware, for the record."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from wsi_pipeline import __version__
+
+_PACKAGES = (
+    *("numpy", "openslide-python", "openslide-bin", "scikit-image", "shapely", "tifffile", "tiffslide", "torch"),
+    *("torchvision", "zarr"),
+)
+
+
+def versions() -> dict[str, str]:
+    """Version of this package, of Python and of the packages that a result can depend on."""
+    found = {"wsi_pipeline": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Operating system, processor, cores that this process may use, and GPUs."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "host": platform.node(),
+        "cores": cores,
+        "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
+    }

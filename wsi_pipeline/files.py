@@ -1,0 +1,51 @@
+"""Files that appear whole: written beside, synced, renamed."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wsi_pipeline.errors import OutputError, WsiPipelineError
+
+SPACE_HINT = "Check the permissions and the free space, then run again: finished work is kept."
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    The temporary name keeps the suffix, because many writers choose the format by it.
+
+    Raises:
+        OutputError: where the file cannot be written.
+    """
+    part = path.with_name(f".{os.getpid()}-part-{path.name}")
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
+    except WsiPipelineError:
+        raise
+    except OSError as error:
+        raise OutputError(path, f"cannot be written ({error.strerror or error})", SPACE_HINT) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk. Folders cannot be synced on Windows; there it does nothing."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented UTF-8 JSON, whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,56 @@
+"""What a slide is and what a run on it would do, without running the network."""
+
+from pathlib import Path
+
+from wsi_pipeline.config import Settings
+from wsi_pipeline.errors import ResolutionError
+from wsi_pipeline.jobs import plan_jobs
+from wsi_pipeline.models.bundle import ModelBundle, load_bundle
+from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.slides import Slide
+
+
+def inspect_slide(path: str, settings: Settings) -> dict[str, object]:
+    """Facts about a slide by name, in the order to show them; values are text and numbers.
+
+    Raises:
+        WsiPipelineError: where the slide cannot be opened.
+    """
+    bundle = load_bundle(settings.model)
+    job = plan_jobs([path], Path(), settings, bundle.path, bundle.digest, overwrite=False)[0]
+    with job.source.open() as slide:
+        info = slide.info
+        resolution = (
+            f"{info.mpp.x:g} x {info.mpp.y:g} µm/px ({info.mpp_source})" if info.mpp else "not known: give --mpp"
+        )
+        facts: dict[str, object] = {
+            "slide": path,
+            "size": f"{info.size} px",
+            "resolution": resolution,
+            "levels": ", ".join(f"{level.size} (1/{level.scale.x:g})" for level in info.levels),
+            "vendor": f"{info.vendor} (reader: {info.reader})",
+            "bounds": f"{info.bounds.size} px at ({info.bounds.x}, {info.bounds.y})",
+        }
+        if info.mpp is not None:
+            facts["extent"] = (
+                f"{info.size.width * info.mpp.x / 1000:.2f} x {info.size.height * info.mpp.y / 1000:.2f} mm"
+            )
+            try:
+                facts |= _run_facts(slide, settings, bundle)
+            except ResolutionError as error:
+                facts["cells"] = f"none: {error.why}"
+        if info.warnings:
+            facts["notes"] = "; ".join(info.warnings)
+    return facts
+
+
+def _run_facts(slide: Slide, settings: Settings, bundle: ModelBundle) -> dict[str, object]:
+    info = slide.info
+    plan = plan_slide(slide, bundle.view, settings)
+    mpp, grid = info.require_mpp(), plan.grid
+    rows, cols = grid.shape
+    area = info.bounds.width * info.bounds.height * mpp.pixel_um2 * 1e-6
+    return {
+        "tissue": f"{plan.tissue.area_mm2(mpp):.3g} mm² of {area:.3g} mm²",
+        "cells": f"{len(grid.cells):,} of {cols} x {rows}, {grid.cell_um:g} µm a side, for {bundle.card.name}",
+    }

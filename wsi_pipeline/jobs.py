@@ -1,0 +1,92 @@
+"""From what a user names to the slides of a run, each with its own folder and resolution."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from wsi_pipeline.config import Settings
+from wsi_pipeline.errors import ConfigError, ResolutionError
+from wsi_pipeline.geometry import Mpp
+from wsi_pipeline.patches import SlideSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideJob:
+    """One slide of a run: paths and settings only, so that it can be sent anywhere."""
+
+    source: SlideSource
+    slide_id: str
+    folder: Path
+    """Where the slide's results go."""
+    bundle: str
+    """Folder of the model bundle."""
+    bundle_digest: str
+    settings: Settings
+    overwrite: bool = False
+
+
+def plan_jobs(
+    paths: Sequence[str], out: Path, settings: Settings, bundle: Path, bundle_digest: str, *, overwrite: bool
+) -> list[SlideJob]:
+    """A job for each slide. Slides of the same name get folders told apart by a part of their path's hash.
+
+    Raises:
+        ConfigError: where the CSV file of resolutions is wrong.
+    """
+    mpp_of = read_mpp_csv(Path(settings.slides.mpp_csv)) if settings.slides.mpp_csv else {}
+    names = [slide_name(path) for path in paths]
+    seen = Counter(name.casefold() for name in names)  # some file systems do not tell case apart
+    jobs = []
+    for path, name in zip(paths, names, strict=True):
+        folder = name if seen[name.casefold()] == 1 else f"{name}-{sha256(path.encode()).hexdigest()[:8]}"
+        keys = (path, PurePosixPath(path.replace("\\", "/")).name, name)
+        mpp = next((mpp_of[key] for key in keys if key in mpp_of), settings.slides.mpp)
+        jobs.append(
+            SlideJob(
+                source=SlideSource(path=path, reader=settings.slides.reader, mpp=mpp),
+                slide_id=name,
+                folder=out / folder,
+                bundle=str(bundle),
+                bundle_digest=bundle_digest,
+                settings=settings,
+                overwrite=overwrite,
+            )
+        )
+    return jobs
+
+
+def slide_name(path: str) -> str:
+    """A name for people and files: the stem without ``.ome``, or the case of a patch archive."""
+    archive, _, case = path.partition("::") if "://" not in path else (path, "", "")
+    leaf = case or PurePosixPath(archive.replace("\\", "/").rstrip("/")).name
+    stem = leaf if case else re.sub(r"(\.ome)?\.[A-Za-z]\w{1,5}$", "", leaf)
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", stem).strip(". ") or "slide"
+
+
+def read_mpp_csv(file: Path) -> dict[str, float]:
+    """Resolution by slide from a CSV file with the columns slide,mpp; a slide is a path, a file name or its stem.
+
+    Raises:
+        ConfigError: where the file cannot be read, lacks a column, or a value is no believable resolution.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            rows = list(csv.DictReader(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(file, f"cannot be read ({error})", "Check the path given to --mpp-csv.") from error
+    found: dict[str, float] = {}
+    for number, row in enumerate(rows, start=2):
+        if not {"slide", "mpp"} <= row.keys():
+            raise ConfigError(file, "lacks the columns slide,mpp", "The first line names the columns: slide,mpp.")
+        try:
+            value = float(row["mpp"])
+            Mpp(value, value)
+        except (ValueError, TypeError) as error:
+            why = error.why if isinstance(error, ResolutionError) else f"{row['mpp']!r} is no number"
+            raise ConfigError(f"{file}, line {number}", why, "Give µm/px, such as 0.25.") from error
+        found[row["slide"]] = value
+    return found

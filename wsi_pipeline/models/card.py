@@ -1,0 +1,95 @@
+"""The card of a model bundle: everything a run must know of a network but its weights. No torch here."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
+
+Triple = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Threshold(_Part):
+    """A probability from which a class is called, and how it was chosen."""
+
+    value: Annotated[float, Field(ge=0, le=1)]
+    chosen: str
+
+
+class Weights(_Part):
+    """The file of weights beside the card."""
+
+    file: str = "model.safetensors"
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class Card(_Part):
+    """``model.json``: what the network is, what it needs to see, how it was made and how good it is."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    description: str = ""
+    architecture: str
+    """A name known to `architectures.build_network`."""
+    class_names: Annotated[tuple[str, ...], Field(min_length=2)]
+    positive_class: str
+    patch_size_px: Annotated[int, Field(gt=0)]
+    """Side of the field of view at `mpp`."""
+    mpp: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)]
+    input_px: Annotated[int, Field(gt=0)]
+    """Side the field of view is resized to before the network; the same as `patch_size_px` for none."""
+    mean: Triple
+    """Of RGB in 0..1, subtracted."""
+    std: tuple[Positive, Positive, Positive]
+    """Of RGB in 0..1, divided by."""
+    temperature: Positive = 1.0
+    """Logits are divided by it before the softmax."""
+    threshold: Threshold
+    weights: Weights
+    licence: str = ""
+    training: dict[str, Any] = {}
+    """Data, split by case, recipe, command: for people."""
+    metrics: dict[str, Any] = {}
+    """Measured on unseen cases, with 95 % intervals: for people."""
+
+    @model_validator(mode="after")
+    def _positive_is_a_class(self) -> "Card":
+        if self.positive_class not in self.class_names:
+            raise ValueError(f"positive_class {self.positive_class!r} is none of {list(self.class_names)}")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class_names repeat: {list(self.class_names)}")
+        return self
+
+
+def read_card(path: Path) -> Card:
+    """Read and check ``model.json``.
+
+    Raises:
+        BundleError: where it is missing, no JSON, or lacks or misstates a key.
+    """
+    try:
+        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BundleError(
+            path, f"cannot be read ({error.strerror})", "A bundle is a folder with model.json."
+        ) from error
+    except ValidationError as error:
+        raise BundleError(path, explain_validation(error), "The card does not follow the bundle's schema.") from error
+    except ValueError as error:
+        raise BundleError(path, f"is no JSON ({error})", "The card is damaged: copy the bundle again.") from error
+
+
+def explain_validation(error: ValidationError) -> str:
+    """The first fault that pydantic found, in one clause."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,47 @@
+"""What is known of a slide before its pixels meet the network: its tissue and its cells."""
+
+from dataclasses import dataclass
+
+from wsi_pipeline.config import Settings
+from wsi_pipeline.geometry import FieldOfView, SlideInfo, Thumbnail
+from wsi_pipeline.grid import CellSpec, Grid, plan_grid
+from wsi_pipeline.slides import Slide
+from wsi_pipeline.tissue import TissueMask, find_tissue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlidePlan:
+    """A slide's tissue and cells."""
+
+    info: SlideInfo
+    thumbnail: Thumbnail
+    tissue: TissueMask
+    grid: Grid
+
+
+def plan_slide(slide: Slide, view: FieldOfView, settings: Settings) -> SlidePlan:
+    """Find the tissue and lay the cells.
+
+    A slide that has pixels in patches only (a patch folder) has its patches for cells: between them there is nothing.
+
+    Args:
+        slide: An open slide.
+        view: The model's field of view.
+        settings: Of tissue and grid.
+
+    Raises:
+        ResolutionError: where the resolution is missing or does not suit the model.
+        SlideFormatError: where the slide is smaller than one cell.
+    """
+    mpp, coverage = slide.info.require_mpp(), slide.coverage
+    thumbnail = slide.thumbnail(settings.tissue.tissue_max_px)
+    tissue = find_tissue(thumbnail, mpp, settings.tissue) if coverage is None else coverage
+    grid = plan_grid(
+        slide.info,
+        view,
+        tissue,
+        cell=CellSpec.parse(settings.grid.cell) if coverage is None else CellSpec(None),
+        min_tissue=settings.grid.min_tissue,
+        allow_upsampling=settings.grid.allow_upsampling,
+    )
+    return SlidePlan(info=slide.info, thumbnail=thumbnail, tissue=tissue, grid=grid)

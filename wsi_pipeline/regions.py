@@ -1,0 +1,132 @@
+"""From the probability map to regions with their outlines and measurements. Pure: arrays in, objects out."""
+
+from dataclasses import dataclass
+from uuid import NAMESPACE_OID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon
+
+from wsi_pipeline.config import RegionSettings
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.grid import Grid
+from wsi_pipeline.outlines import outline_labels, smooth_outlines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Cells that hang together by their sides and are IDC at the threshold."""
+
+    id: str
+    """UUID; the same result gives the same one."""
+    number: int
+    """Rank by area, 1 for the largest; regions of one size are numbered from the top of the slide."""
+    polygon: Polygon
+    """Outline with its holes, level-0 pixels of the slide file (not of the bounds), valid."""
+    cells: int
+    """Number of heatmap cells."""
+    area_um2: float
+    """Area of its cells in µm², whatever the smoothing of the outline."""
+    mean_probability: float
+    """Mean probability of its cells."""
+    max_probability: float
+    """Highest probability of its cells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measures:
+    """What is measured of each label; [labels + 1], entry 0 stands for no label."""
+
+    cells: NDArray[np.int64]
+    area_px: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    highest: NDArray[np.float32]
+
+
+def find_regions(
+    probability: NDArray[np.float32], grid: Grid, *, threshold: float, settings: RegionSettings, namespace: str
+) -> list[Region]:
+    """The regions of a map, largest first.
+
+    A cell belongs when its probability is at least `threshold`; with ``settings.low_threshold``, regions grow from
+    such cells over neighbours (by side) down to that probability (hysteresis, Canny 1986). Areas, means and the
+    minimum area are those of the raw cells, never of the smoothed outline.
+
+    Args:
+        probability: float32 [rows, cols] of one class, NaN where not visited.
+        grid: The cells of the map.
+        threshold: Probability from which a cell is IDC. It is compared as float32, as the map is stored.
+        settings: Hysteresis, minimum area, smoothing; its own threshold is not looked at.
+        namespace: Digest of what the result depends on (slide, model, settings); ids are made from it.
+
+    Raises:
+        ValueError: where the map does not have the grid's shape.
+        ConfigError: where the low threshold lies above `threshold`.
+    """
+    if probability.shape != grid.shape:
+        raise ValueError(f"the map has {probability.shape} cells, the grid {grid.shape}")
+    labels, seeded = _label(probability, threshold, settings.low_threshold)
+    measures = _measure(labels, probability, grid)
+    large = measures.area_px * grid.mpp.pixel_um2 >= settings.min_region_um2
+    kept = np.flatnonzero(seeded & large)
+    # Labels rise from the top left, so a stable sort leaves regions of one size in that order.
+    kept = kept[np.argsort(-measures.area_px[kept], kind="stable")]
+    number = np.zeros(len(seeded), np.int32)
+    number[kept] = np.arange(1, len(kept) + 1)
+    polygons = _outlines(number[labels], grid, settings.smooth_um)
+    base = uuid5(NAMESPACE_OID, namespace)
+    return [
+        Region(
+            id=str(uuid5(base, polygon.wkb_hex)),
+            number=rank,
+            polygon=polygon,
+            cells=int(measures.cells[label]),
+            area_um2=float(measures.area_px[label]) * grid.mpp.pixel_um2,
+            mean_probability=float(measures.mean[label]),
+            max_probability=float(measures.highest[label]),
+        )
+        for rank, (label, polygon) in enumerate(zip(kept, polygons, strict=True), start=1)
+    ]
+
+
+def _label(
+    probability: NDArray[np.float32], threshold: float, low_threshold: float | None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Label 4-connected cells from the low threshold up, and say which labels hold a cell at the threshold.
+
+    Four neighbours, so that a region's outline never crosses itself at a corner.
+    """
+    from skimage.measure import label
+
+    low = threshold if low_threshold is None else low_threshold
+    if low > threshold:
+        raise ConfigError(
+            "low_threshold",
+            f"{low:g} lies above the threshold {threshold:g}",
+            "Give a lower one with --low-threshold, or a higher --threshold.",
+        )
+    # NaN, which is a cell not visited, is above no threshold.
+    labels, count = label(probability >= np.float32(low), connectivity=1, return_num=True)
+    seeded = np.zeros(count + 1, bool)
+    seeded[labels[probability >= np.float32(threshold)]] = True
+    return labels.astype(np.int32, copy=False), seeded
+
+
+def _measure(labels: NDArray[np.int32], probability: NDArray[np.float32], grid: Grid) -> _Measures:
+    row, col = np.nonzero(labels)
+    label, score = labels[row, col], probability[row, col]
+    count = int(labels.max(initial=0)) + 1
+    cells = np.bincount(label, minlength=count)
+    # Whole pixels add up exactly in any order, so that equal areas are equal.
+    pixels = np.diff(grid.row_edges)[row] * np.diff(grid.col_edges)[col]
+    area_px = np.bincount(label, pixels, count).astype(np.float64, copy=False)
+    total = np.bincount(label, score.astype(np.float64), count)
+    highest = np.zeros(count, np.float32)
+    np.maximum.at(highest, label, score)
+    return _Measures(cells=cells, area_px=area_px, mean=total / np.maximum(cells, 1), highest=highest)
+
+
+def _outlines(labels: NDArray[np.int32], grid: Grid, smooth_um: float) -> NDArray[np.object_]:
+    if not labels.any() or smooth_um == 0:
+        return outline_labels(labels, grid.col_edges, grid.row_edges)
+    return smooth_outlines(labels, grid.col_edges, grid.row_edges, mpp=(grid.mpp.x, grid.mpp.y), smooth_um=smooth_um)

@@ -1,0 +1,1 @@
+"""Training of patch classifiers: data, split by case, a small trainer, metrics."""
