@@ -392,7 +392,7 @@ def test_a_damaged_working_folder_is_a_clear_error(tmp_path: Path, grid: Grid, a
     for block in heatmap.pending():
         heatmap.write(block, scores_of(block))
     (tmp_path / "heatmap.zarr.partial" / at).write_bytes(damage)
-    with pytest.raises(OutputError, match="cannot be read") as refused:
+    with pytest.raises(ResultsMismatchError, match="cannot be read") as refused:
         begin(path, grid).finish()
     assert "--overwrite" in refused.value.hint
     begin(path, grid, overwrite=True)
@@ -405,7 +405,7 @@ def test_a_damaged_chunk_is_a_clear_error(tmp_path: Path, grid: Grid) -> None:
         heatmap.write(block, scores_of(block))
     chunk = tmp_path / "heatmap.zarr.partial" / "0" / "c" / "0" / "1" / "0"
     chunk.write_bytes(chunk.read_bytes()[:100])
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(ResultsMismatchError, match="cannot be read"):
         heatmap.finish()
     assert not path.exists()
 

@@ -68,6 +68,17 @@ def test_outlines_rebuild_the_mask(mask, mpp, origin, overhang):
 @given(mask=masks, smooth_um=st.floats(0.1, 60), mpp=st.tuples(st.floats(0.2, 1.1), st.floats(0.2, 1.1)))
 @settings(max_examples=150, deadline=None)
 def test_smoothing_stays_within_its_bound(mask, smooth_um, mpp):
+    check_smoothing_bound(mask, smooth_um, mpp)
+
+
+@pytest.mark.parametrize("smooth_um", [1, 3, 5, 10, 20, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_smoothing_of_large_round_regions_stays_within_its_bound(smooth_um, seed):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((50, 60)), 3)
+    check_smoothing_bound(noise > np.median(noise), smooth_um, (0.25, 0.5))
+
+
+def check_smoothing_bound(mask, smooth_um, mpp):
     grid = make_grid(*mask.shape, mpp=mpp, overhang=0.4)
     exact = find(mask, grid)
     smooth = find(mask, grid, options=RegionSettings(min_region_um2=0, smooth_um=smooth_um))

@@ -28,10 +28,18 @@ def thumbnail(width: int, height: int, scale: float = 20.0) -> Thumbnail:
     )
 
 
-def overlay(path: Path, thumb: Thumbnail, probability: np.ndarray, grid: Grid, title: str = "slide") -> np.ndarray:
+def overlay(
+    path: Path,
+    thumb: Thumbnail,
+    probability: np.ndarray,
+    grid: Grid,
+    *,
+    title: str = "slide",
+    outlines: bool = True,
+) -> np.ndarray:
     probability = probability.astype(np.float32)
     regions = find_regions(
-        probability, grid, threshold=0.4, settings=RegionSettings(min_region_um2=0), namespace="digest"
+        probability, grid, threshold=0.4, settings=RegionSettings(min_region_um2=0 if outlines else 1e9), namespace="x"
     )
     draw_overlay(
         path, thumb, probability, grid, regions,
@@ -66,13 +74,13 @@ def test_the_tint_is_in_register_with_the_slide(tmp_path, cells, cell_px, origin
     third = span // 4
     probability[: 2 * third, :third] = 0.95
     probability[third : 2 * third, third : 3 * third] = 0.95
-    page = slide_of(overlay(tmp_path / "a.png", thumb, probability, grid), 1000)
+    page = slide_of(overlay(tmp_path / "a.png", thumb, probability, grid, outlines=False), 1000)
     width = third * cell_px
     hot = {(0, 0), (1, 0), (1, 1), (1, 2)}
     for row, col in [*hot, (0, 1), (2, 0), (2, 2), (1, 3)]:
-        # Near all four corners of the square, so that a shift of a few pixels shows.
-        for dy in (5, width - 6):
-            for dx in (5, width - 6):
+        # Near all four corners of the square, so that a shift of three pixels shows.
+        for dy in (2, width - 3):
+            for dx in (2, width - 3):
                 y, x = int(origin[1] / 10 + row * width + dy), int(origin[0] / 10 + col * width + dx)
                 assert tinted(page[y, x]) is ((row, col) in hot), (row, col, dy, dx)
 

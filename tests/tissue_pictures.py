@@ -79,7 +79,7 @@ def draw(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     if scene.edges:
         light = light * _edges(side)
     if scene.dust:
-        light, tissue = light * _dust(rng, side, tissue), tissue
+        light = light * _dust(rng, side, tissue)
     light = light * np.array(scene.glass)
     for number, pen in enumerate(scene.pens):
         cover = _stroke(side, number, over_tissue=scene.pen_over_tissue)
@@ -101,7 +101,7 @@ def jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return np.asarray(Image.open(stream))
 
 
-def hue_threshold(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def saturation_threshold(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The usual fixed threshold: HSV saturation (0-255), median of 7 px, above 8."""
     largest, smallest = pixels.max(-1).astype(float), pixels.min(-1).astype(float)
     saturation = 255 * (largest - smallest) / np.maximum(largest, 1)
@@ -178,7 +178,8 @@ def _stained(scene: Scene, rng: np.random.Generator, tissue: NDArray[np.bool_]) 
         wall = np.clip(1.5 - (near[:, 1] - near[:, 0]), 0, 1).reshape(side, side)
         eosin, haematoxylin = np.where(half, 0.45 * wall, eosin), np.where(half, 0.03 * nuclei, haematoxylin)
     amount = scene.strength * np.clip(tissue, 0, 1)
-    return np.asarray((amount * eosin)[..., None] * EOSIN + (amount * np.clip(haematoxylin, 0, None))[..., None] * HAEMATOXYLIN)
+    haematoxylin = amount * np.clip(haematoxylin, 0, None)
+    return np.asarray((amount * eosin)[..., None] * EOSIN + haematoxylin[..., None] * HAEMATOXYLIN)
 
 
 def _edges(side: int) -> NDArray[np.float64]:

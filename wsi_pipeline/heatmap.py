@@ -106,8 +106,8 @@ class Heatmap:
             overwrite: Throw earlier results away first.
 
         Raises:
-            ResultsMismatchError: where the earlier results are of another slide, model, settings or grid.
-            OutputError: where nothing can be written, or the earlier results cannot be read.
+            ResultsMismatchError: where the earlier results are of another slide, model, settings or grid, or damaged.
+            OutputError: where nothing can be written.
         """
         path = Path(path)
         attributes = _as_json(
@@ -140,8 +140,8 @@ class Heatmap:
         """A finished heatmap, in either form, for reading.
 
         Raises:
-            OutputError: where there is none, or it cannot be read.
-            ResultsMismatchError: where it is no finished heatmap of this package.
+            OutputError: where there is none.
+            ResultsMismatchError: where it is no finished heatmap of this package, or is damaged.
         """
         path = Path(path)
         if not path.exists():
@@ -201,7 +201,7 @@ class Heatmap:
 
         Raises:
             ConfigError: where the heatmap has no such class.
-            OutputError: where the store is damaged.
+            ResultsMismatchError: where the store is damaged.
         """
         if class_name not in self.class_names:
             raise ConfigError(self.path, f"has no class {class_name!r}", f"It has: {', '.join(self.class_names)}.")
@@ -296,8 +296,7 @@ def _resume(path: Path, attributes: dict[str, Any]) -> tuple[zarr.Group, NDArray
     """What an earlier run left, None where it left nothing.
 
     Raises:
-        ResultsMismatchError: where it was about something else.
-        OutputError: where it cannot be read.
+        ResultsMismatchError: where it was about something else, or is damaged.
     """
     working = _working(path)
     if not (working / "done" / "zarr.json").exists():
@@ -487,4 +486,4 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise OutputError(path, f"earlier results cannot be read ({reason})", _START_OVER) from error
+        raise ResultsMismatchError(path, f"earlier results cannot be read ({reason})", _START_OVER) from error

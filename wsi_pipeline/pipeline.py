@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.environment import hardware, versions
-from wsi_pipeline.errors import ConfigError, OutputError, ResultsMismatchError, SlideReadError
+from wsi_pipeline.errors import ConfigError, ResultsMismatchError, SlideReadError
 from wsi_pipeline.grid import CellSpec, Grid
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.inference import Predictor, choose_device
@@ -220,7 +220,7 @@ def _create_heatmap(job: SlideJob, plan: SlidePlan, bundle: ModelBundle, identit
 
     try:
         return create(overwrite=False)
-    except (ResultsMismatchError, OutputError):
+    except ResultsMismatchError:
         if not job.overwrite:
             raise
         return create(overwrite=True)

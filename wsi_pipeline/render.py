@@ -113,7 +113,7 @@ def draw_tissue(path: Path, thumbnail: Thumbnail, tissue: TissueMask, mpp: Mpp, 
     """
     picture = _fit(thumbnail, mpp)
     inside = tissue.mask[np.ix_(*_sources(tissue.mask.shape, tissue.scale, picture))]
-    pixels = np.where(inside[..., None], picture.pixels, _blend(picture.pixels, np.array([170, 170, 170]), 0.6))
+    pixels = np.where(inside[..., None], picture.pixels, _blend(picture.pixels, np.full(3, 170, np.float32), 0.6))
     pixels[_rim(inside)] = TISSUE_OUTLINE
     details = f"Tissue {tissue.area_mm2(mpp):.3g} mm²"
     if tissue.mask.any():
@@ -173,20 +173,21 @@ def _tint(pixels: NDArray[np.uint8], probability: NDArray[np.float32]) -> NDArra
     """The probability's colour laid over the pixels; NaN leaves them as they are."""
     from matplotlib import colormaps
 
-    shown = np.nan_to_num(probability, nan=0.0)
-    color = colormaps[COLORMAP](shown)[..., :3] * 255
-    return _blend(pixels, color, (_opacity(shown) * ~np.isnan(probability))[..., None])
+    shown = np.clip(np.nan_to_num(probability, nan=0.0), 0, 1)
+    table = (colormaps[COLORMAP](np.arange(256))[:, :3] * 255).astype(np.float32)
+    return _blend(pixels, table[np.rint(shown * 255).astype(np.uint8)], _opacity(shown)[..., None])
 
 
 def _opacity(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Nothing at 0, half of the full opacity at about 0.4, nearly all of it from 0.8 on."""
-    return MAX_OPACITY * np.sin(np.clip(probability, 0, 1) * np.float32(np.pi / 2)) ** np.float32(1.5)
+    rising: NDArray[np.float32] = np.sin(probability * np.float32(np.pi / 2)) ** np.float32(1.5)
+    return rising * np.float32(MAX_OPACITY)
 
 
 def _blend(
-    below: NDArray[np.uint8], above: NDArray[np.float64], opacity: float | NDArray[np.float32]
+    below: NDArray[np.uint8], above: NDArray[np.float32], opacity: float | NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    return np.rint(below * (1 - opacity) + above * opacity).astype(np.uint8)
+    return np.rint(below + (above - below) * opacity).astype(np.uint8)
 
 
 def _sources(shape: tuple[int, ...], scale: Scale, picture: _Picture) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -220,8 +221,8 @@ def _draw_outlines(sheet: Sheet, regions: Sequence[Region], picture: _Picture) -
 
 def _stroke(sheet: Sheet, paths: Sequence[NDArray[np.float64]]) -> None:
     """An outline that shows on every ground and to every eye: dark with a white edge."""
-    sheet.lines(paths, color="white", width=3.6)
-    sheet.lines(paths, color=INK, width=1.6)
+    sheet.lines(paths, color="white", width=4)
+    sheet.lines(paths, color=INK, width=2)
 
 
 def _draw_legend(
@@ -240,7 +241,7 @@ def _draw_legend(
     at = y + (1 - threshold) * BAR_HEIGHT
     sheet.lines([np.array([(x - 1, at), (x + BAR_WIDTH + 1, at)])], color=INK, width=1.5)
     sheet.marker(x - 2, at)
-    sheet.text(x - 13, at, f"{threshold:.2f}", bold=True, align="right")
+    sheet.text(x - 13, at, f"{threshold:.3g}", bold=True, align="right")
     bottom = y + BAR_HEIGHT + 32
     if not regions:
         sheet.text(sheet.legend_x, bottom, f"no {class_name} region")

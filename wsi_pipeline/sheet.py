@@ -183,9 +183,11 @@ def _text_width(text: str, size: int, bold: bool) -> float:
 
 @cache
 def _letter_width(letter: str, size: int, bold: bool) -> float:
-    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    renderer: Any = RendererAgg(1, 1, 72)
+    canvas: Any = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=72))
+    renderer = canvas.get_renderer()
     return float(renderer.get_text_width_height_descent(f"{letter}{letter}", _font(size, bold), False)[0]) / 2
 
 

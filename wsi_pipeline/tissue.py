@@ -28,8 +28,8 @@ SMOOTHING_UM = 20.0
 SMOOTHING_REACH = 0.8
 """Sigmas by which smoothing widens tissue of full signal; the finished mask is narrowed by as much."""
 TISSUE_SEED, TISSUE_EDGE = 0.06, 0.02
-"""A piece of tissue reaches the first somewhere and the second everywhere. Glass with JPEG noise stays under 0.02,
-pale collagen has 0.1 to 0.2."""
+"""A piece of tissue reaches the first somewhere and the second everywhere. Glass with JPEG noise stays under 0.015,
+pale collagen has 0.1 to 0.2, a fat cell's wall under the smoothing 0.02 to 0.1."""
 NEUTRAL_SHARE = 0.15
 """Green excess per mean density, up to which a pixel counts as grey; seen in tissue: 0.24 to 0.9."""
 BLUE_INK_RATIO = 1.15
@@ -49,9 +49,9 @@ GLASS_DEFAULT = 245.0
 """Brightness of glass in all channels where the picture shows none; only its neutrality matters."""
 
 RED_INK_GREEN = 0.9
-"""Green density from which a place may be red ink, eight tenths of felt pens on glass lie above 1.2."""
+"""Green density from which a place may be red ink: that of a pixel darker than about 100 in green."""
 RED_INK_BLUE_SHARE = 0.7
-"""Blue over green density of red ink, at least; eosin has 0.5 to 0.7, blood 0.7 to 0.87 (seen), pens 0.7 to 1."""
+"""Blue over green density of red ink, at least; eosin has 0.5 to 0.7, blood 0.7 to 0.87 (seen), pens up to 1."""
 RED_INK_RED_SHARE = 0.2
 """Red over green density of red ink, at most: pens let red through (0.05 to 0.15), blood has 0.2 to 0.35 (seen)."""
 RED_INK_DENSE_GREEN = 1.4
@@ -66,8 +66,8 @@ INK_WIDTH_UM = 100.0
 """Narrower flat places are no pen strokes (pens draw 300 µm and more)."""
 INK_RING_UM = 150.0
 """Width of the ring around a flat place in which glass must outweigh tissue for it to be ink."""
-INK_FRINGE_UM = 60.0
-"""Ink is widened by this much (two pixels at least): its faded rim has the colour of pale eosin."""
+INK_FRINGE_UM, INK_FRINGE_PX = 60.0, 4.0
+"""Ink is widened by the larger of the two: its faded rim, and the bleeding of JPEG colour, look like pale eosin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,9 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     What counts: stroma however pale, epithelium, blood, and fat as far as its cell walls or septa take up any
     stain; the empty inside of its cells is filled by `tissue_closing_um` and `tissue_min_hole_um2`. Fat without a
     trace of stain is glass to a thumbnail and is left out. What does not: glass, pen, dust, shadows and edges, also
-    where they cover tissue (what lies under them cannot be judged). Red ink is only dropped where it is flat and
-    mostly surrounded by glass: over tissue it may as well be blood, and losing blood loses the tissue in it.
+    where they cover tissue (what lies under them cannot be judged). Red ink is only dropped where it is flat, lets
+    red light through as blood does not, and has mostly glass around it; red ink over tissue stays in the mask,
+    because taking blood for ink would lose the tissue around it.
 
     Args:
         thumbnail: The whole slide, uint8 RGB [height, width, 3]; unreadable pixels count as tissue, so that the
@@ -116,12 +117,13 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     signal = _smooth(_stain_signal(density), [um / px for um, px in zip(sigma_um, pixel_um, strict=True)])
     mask = apply_hysteresis_threshold(signal, TISSUE_EDGE, TISSUE_SEED)
     mask &= ~_ink_like_stain(density, mask, pixel_um)
-    if settings.tissue_closing_um > 0:
-        mask |= isotropic_closing(mask, settings.tissue_closing_um / 2, spacing=pixel_um)
     min_area, min_hole = settings.tissue_min_area_um2 / pixel_um2, settings.tissue_min_hole_um2 / pixel_um2
-    mask = isotropic_erosion(~_drop_small(~mask, min_hole), SMOOTHING_REACH * max(sigma_um), spacing=pixel_um)
-    mask = _drop_small(mask, min_area)
-    mask = ~_drop_small(~mask, min_hole)
+    if mask.any() and settings.tissue_closing_um > 0:
+        mask |= isotropic_closing(mask, settings.tissue_closing_um / 2, spacing=pixel_um)
+    mask = _fill_small(mask, min_hole)
+    if not mask.all():  # distances to nothing are undefined
+        mask = isotropic_erosion(mask, SMOOTHING_REACH * max(sigma_um), spacing=pixel_um)
+    mask = _fill_small(_drop_small(mask, min_area), min_hole)
     return TissueMask(mask=mask | thumbnail.unreadable, scale=thumbnail.scale)
 
 
@@ -160,7 +162,8 @@ def _stain_signal(density: _Floats) -> _Floats:
     red, green, blue = np.moveaxis(density, -1, 0)
     excess = green - (red + blue) / 2 - NEUTRAL_SHARE * np.maximum(density.mean(-1), 0)
     not_blue = BLUE_INK_RATIO * green - red
-    return np.clip(np.minimum(excess, not_blue), *SIGNAL_LIMITS)
+    signal: _Floats = np.clip(np.minimum(excess, not_blue), *SIGNAL_LIMITS)
+    return signal
 
 
 def _ink_like_stain(density: _Floats, stained: _Mask, pixel_um: _Spacing) -> _Mask:
@@ -173,19 +176,22 @@ def _ink_like_stain(density: _Floats, stained: _Mask, pixel_um: _Spacing) -> _Ma
     reddish = (blue >= RED_INK_BLUE_SHARE * green) | (green >= RED_INK_DENSE_GREEN)
     vivid_red = (green >= RED_INK_GREEN) & (red <= RED_INK_RED_SHARE * green) & reddish
     navy = (red + green + blue >= 3 * NAVY_DENSITY) & (red >= NAVY_RED_SHARE * green)
-    places = label(isotropic_opening(vivid_red | navy, INK_WIDTH_UM / 2, spacing=pixel_um))
-    count = int(places.max()) + 1
-    if count == 1:
+    like = vivid_red | navy
+    if not like.all():  # distances to nothing are undefined
+        like = isotropic_opening(like, INK_WIDTH_UM / 2, spacing=pixel_um)
+    if like.all() or not like.any():
         return np.zeros(stained.shape, np.bool_)
-    fringe = max(INK_FRINGE_UM, 2.5 * max(pixel_um))
+    places = label(like)
+    count = int(places.max()) + 1
+    fringe = max(INK_FRINGE_UM, INK_FRINGE_PX * max(pixel_um))
     inner = expand_labels(places, fringe, spacing=pixel_um)
     ring = np.where(inner == 0, expand_labels(places, fringe + INK_RING_UM, spacing=pixel_um), 0)
-    core = np.where(isotropic_erosion(places > 0, INK_RIM_PX), places, 0)  # the rim is a mixture with glass
+    core = np.where(isotropic_erosion(like, INK_RIM_PX), places, 0)  # the rim is a mixture with glass
     flat = _roughness(green, within=core > 0) <= INK_ROUGHNESS * green
     is_ink = (_share(flat, core, count) > 0.5) & (_share(stained, ring, count) < 0.5)
     is_ink[0] = False
-    ink: _Mask = isotropic_dilation(is_ink[places], fringe, spacing=pixel_um)
-    return ink
+    ink: _Mask = is_ink[places]
+    return isotropic_dilation(ink, fringe, spacing=pixel_um) if ink.any() else ink
 
 
 def _share(mask: _Mask, labels: NDArray[np.intp], count: int) -> NDArray[np.float64]:
@@ -208,7 +214,8 @@ def _roughness(values: _Floats, within: _Mask | None = None) -> _Floats:
     sigma_px = [1.5, 1.5]
     total = np.maximum(_smooth(weight, sigma_px), 1e-3)
     mean, square = _smooth(values * weight, sigma_px) / total, _smooth(values**2 * weight, sigma_px) / total
-    return np.sqrt(np.maximum(square - mean**2, 0))
+    deviation: _Floats = np.sqrt(np.maximum(square - mean**2, 0))
+    return deviation
 
 
 def _drop_small(mask: _Mask, min_px: float) -> _Mask:
@@ -220,3 +227,16 @@ def _drop_small(mask: _Mask, min_px: float) -> _Mask:
     large[0] = False
     kept: _Mask = large[pieces]
     return kept
+
+
+def _fill_small(mask: _Mask, min_px: float) -> _Mask:
+    """`mask` with its holes of fewer than `min_px` pixels filled; what reaches the picture's border is no hole."""
+    from skimage.measure import label
+
+    holes = label(~mask, connectivity=1)
+    small = np.bincount(holes.ravel()) < min_px
+    for border in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        small[border] = False
+    small[0] = False
+    filled: _Mask = mask | small[holes]
+    return filled

@@ -60,11 +60,12 @@ class Layout:
         half_x, half_y = 0.415 * self.width, 0.405 * self.height
         x = (np.abs(raster.xs / self.width - 0.5) * self.width / half_x).astype(np.float32)[None, :]
         y = (np.abs(raster.ys / self.height - 0.5) * self.height / half_y).astype(np.float32)[:, None]
-        radius = np.power(x**2.4 + y**2.4, np.float32(1 / 2.4), dtype=np.float32)
+        power = np.float32(2.4)
+        radius = (x**power + y**power) ** (1 / power)
         side = self.short_side
         wobble = 0.03 * self.noise(raster, 0.3 * side, "outline0") + 0.014 * self.noise(raster, 0.11 * side, "outline1")
-        outline: FloatMap = (1 - radius) * np.float32(min(half_x, half_y)) + np.float32(side) * wobble
-        return outline
+        outline = (1 - radius) * np.float32(min(half_x, half_y)) + np.float32(side) * wobble
+        return outline.astype(np.float32, copy=False)
 
     def specimen(self, raster: Raster) -> FloatMap:
         """Distance inside the specimen, µm: positive is tissue, negative is glass."""

@@ -103,10 +103,17 @@ def spline_noise(raster: Raster, period: float, noise_salt: int) -> FloatMap:
     Returns:
         float32 [raster.rows, raster.cols].
     """
-    wx, x0 = _spline_weights(raster.xs / period)
-    wy, y0 = _spline_weights(raster.ys / period)
-    lattice = _hash(np.arange(x0, x0 + wx.shape[1])[None, :], np.arange(y0, y0 + wy.shape[1])[:, None], noise_salt)
-    return (wy @ (unit(lattice) * np.float32(2) - np.float32(1)) @ wx.T) * np.float32(1 / _SPLINE_STD)
+    (left, wx), (top, wy) = _spline_weights(raster.xs / period), _spline_weights(raster.ys / period)
+    cols, rows = np.arange(left[0], left[-1] + 4), np.arange(top[0], top[-1] + 4)
+    lattice = unit(_hash(cols[None, :], rows[:, None], noise_salt)) * np.float32(2) - np.float32(1)
+    # Sums of four terms rather than matrix products: the same bits for every raster, and no threads of a BLAS.
+    across = np.zeros((len(rows), raster.cols), np.float32)
+    noise = np.zeros((raster.rows, raster.cols), np.float32)
+    for n in range(4):
+        across += lattice[:, left - left[0] + n] * wx[n]
+    for n in range(4):
+        noise += across[top - top[0] + n] * wy[n][:, None]
+    return noise
 
 
 def jittered_lattice(raster: Raster, spacing: float, jitter: float, lattice_salt: int) -> Points:
@@ -192,18 +199,13 @@ def _filtered(rows: int, cols: int, parts: tuple[tuple[float, float, float], ...
     return texture
 
 
-def _spline_weights(at: NDArray[np.float64]) -> tuple[FloatMap, int]:
-    """Cubic B-spline weights [n, lattice points] at lattice coordinates, and the first lattice point."""
-    cell = np.floor(at).astype(np.int64)
-    first = int(cell.min()) - 1
-    t = (at - cell).astype(np.float32)
-    weights = np.zeros((len(at), int(cell.max()) - first + 3), np.float32)
-    rows, base = np.arange(len(at)), cell - first - 1
-    weights[rows, base] = (1 - t) ** 3 / 6
-    weights[rows, base + 1] = (3 * t**3 - 6 * t**2 + 4) / 6
-    weights[rows, base + 2] = (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6
-    weights[rows, base + 3] = t**3 / 6
-    return weights, first
+def _spline_weights(at: NDArray[np.float64]) -> tuple[NDArray[np.int64], FloatMap]:
+    """The first of four lattice points [n] that shape each lattice coordinate, and their weights [4, n]."""
+    cell = np.floor(at)
+    t = at - cell
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3])
+    # Each axis carries half of the normalisation.
+    return cell.astype(np.int64) - 1, (weights / (6 * np.sqrt(_SPLINE_STD))).astype(np.float32)
 
 
 def _hash(x: NDArray[np.generic], y: NDArray[np.generic], hash_salt: int) -> Hashes:
