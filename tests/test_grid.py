@@ -177,6 +177,11 @@ def test_a_slide_smaller_than_one_cell_is_refused():
         plan(slide_info(40, 30))
 
 
+def test_a_cell_smaller_than_a_pixel_is_refused():
+    with pytest.raises(ConfigError, match="smaller than a pixel of paper.tiff"):
+        plan(slide_info(500, 500), cell="0.2um")
+
+
 def test_no_tissue_is_an_empty_grid():
     info = slide_info(500, 500)
     grid = plan(info, tissue=TissueMask(mask=np.zeros((10, 10), bool), scale=Scale(50, 50)), min_tissue=0)

@@ -234,8 +234,8 @@ def test_a_slide_smaller_than_a_cell_is_refused(tmp_path, settings):
 
 
 def test_a_run_that_cannot_start_says_so_before_the_first_slide(tmp_path, slide, bundle, settings):
-    with pytest.raises(SlideNotFoundError, match="nowhere"):
-        pipeline.run([str(tmp_path / "nowhere.svs"), str(tmp_path / "no-such-folder/*.svs")], tmp_path / "out", settings)
+    with pytest.raises(SlideNotFoundError, match="no file matches"):
+        pipeline.run([str(slide), str(tmp_path / "no-such-folder/*.svs")], tmp_path / "out", settings)
     with pytest.raises(BundleError, match="is no model bundle"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(tmp_path / "none"))
     with pytest.raises(ConfigError, match="low_threshold: 0.8 exceeds"):

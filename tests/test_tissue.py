@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import cache
 from zipfile import ZipFile
 
 import numpy as np
@@ -62,6 +63,16 @@ def baseline(pixels: NDArray[np.uint8], um: float) -> NDArray[np.bool_]:
     return mask | (np.bincount(holes.ravel()) * um**2 < DEFAULTS.tissue_min_hole_um2)[holes]
 
 
+@cache
+def drawn(name: str, reduce_: int = 2) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    return draw(replace(VARIANTS[name], reduce=reduce_))
+
+
+@cache
+def drawn_mask(name: str, reduce_: int = 2) -> NDArray[np.bool_]:
+    return mask_of(drawn(name, reduce_)[0], replace(VARIANTS[name], reduce=reduce_).um_per_px)
+
+
 def square(
     side_px: int, tissue_px: int, hole_px: int = 0, colour: tuple[int, int, int] = EOSIN_PINK
 ) -> NDArray[np.uint8]:
@@ -74,44 +85,34 @@ def square(
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize(("reduce_", "at_least"), [(2, 0.87), (4, 0.83)], ids=["16um", "32um"])
-def test_mask_of_drawn_slides(name, reduce_, at_least):
-    scene = replace(VARIANTS[name], reduce=reduce_)
-    pixels, truth = draw(scene)
-    assert iou(mask_of(pixels, scene.um_per_px), truth) >= at_least
+@pytest.mark.parametrize("reduce_", [2, 4], ids=["16um", "32um"])
+def test_mask_of_drawn_slides(name, reduce_):
+    # Beside ink that covers tissue the mask keeps a distance, which counts in small strips of tissue.
+    at_least = {2: 0.92, 4: 0.87}[reduce_] - 0.1 * (name == "pen over tissue")
+    assert iou(drawn_mask(name, reduce_), drawn(name, reduce_)[1]) >= at_least
 
 
 @pytest.mark.parametrize("name", NO_TISSUE)
 def test_slide_without_tissue_gives_an_empty_mask(name):
-    pixels, _ = draw(VARIANTS[name])
-    found = find_tissue(thumbnail(pixels, VARIANTS[name].um_per_px), MPP, DEFAULTS)
-    assert not found.mask.any()
-    assert found.area_mm2(MPP) == 0
+    assert not drawn_mask(name).any()
 
 
 @pytest.mark.parametrize("name", ALL_TISSUE)
 def test_slide_without_glass_is_not_split(name):
-    pixels, _ = draw(VARIANTS[name])
-    assert mask_of(pixels, VARIANTS[name].um_per_px).all()
+    assert drawn_mask(name).all()
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_better_than_a_saturation_threshold(seed):
-    ours, theirs = {}, {}
-    for name in HARD:
-        scene = replace(VARIANTS[name], seed=seed)
-        pixels, truth = draw(scene)
-        ours[name] = iou(mask_of(pixels, scene.um_per_px), truth)
-        theirs[name] = iou(baseline(pixels, scene.um_per_px), truth)
-    assert all(ours[name] > theirs[name] + 0.1 for name in HARD), (ours, theirs)
-    assert np.mean(list(ours.values())) > np.mean(list(theirs.values())) + 0.3
+def test_better_than_a_saturation_threshold_on_hard_slides():
+    ours = {name: iou(drawn_mask(name), drawn(name)[1]) for name in HARD}
+    theirs = {name: iou(baseline(drawn(name)[0], VARIANTS[name].um_per_px), drawn(name)[1]) for name in HARD}
+    assert all(ours[name] > theirs[name] + 0.2 for name in HARD), (ours, theirs)
+    assert np.mean(list(ours.values())) > np.mean(list(theirs.values())) + 0.35
 
 
-def test_not_worse_than_a_saturation_threshold_where_that_works():
-    for name in sorted(set(VARIANTS) - set(HARD)):
-        scene = VARIANTS[name]
-        pixels, truth = draw(scene)
-        assert iou(mask_of(pixels, scene.um_per_px), truth) >= iou(baseline(pixels, scene.um_per_px), truth), name
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - set(HARD)))
+def test_no_worse_than_a_saturation_threshold_on_easy_slides(name):
+    pixels, truth = drawn(name)
+    assert iou(drawn_mask(name), truth) >= iou(baseline(pixels, VARIANTS[name].um_per_px), truth)
 
 
 def test_fine_thumbnail_of_a_small_slide():
@@ -196,11 +197,11 @@ def test_any_picture_gives_a_mask_without_small_pieces_or_holes(pixels, height, 
     mask = mask_of(picture, um)
     assert mask.shape == picture.shape[:2]
     assert mask.dtype == np.bool_
-    pieces, count = ndimage.label(mask, np.ones((3, 3)))
+    pieces, _ = ndimage.label(mask, np.ones((3, 3)))
     assert all(np.bincount(pieces.ravel())[1:] * um**2 >= DEFAULTS.tissue_min_area_um2 * 0.999)
-    holes, count = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    inner = np.setdiff1d(np.arange(1, count + 1), holes[0, 0])
-    assert all((holes == hole).sum() * um**2 >= DEFAULTS.tissue_min_hole_um2 * 0.999 for hole in inner)
+    holes, _ = ndimage.label(~mask)
+    if mask.any():
+        assert all(np.bincount(holes.ravel())[1:] * um**2 >= DEFAULTS.tissue_min_hole_um2 * 0.999)
 
 
 @settings(max_examples=20, deadline=None)

@@ -201,6 +201,7 @@ def plan_grid(
 
     Raises:
         ResolutionError: where the resolution is missing, or too coarse for the model.
+        ConfigError: where a cell is smaller than a pixel.
         SlideFormatError: where the slide is smaller than one cell.
     """
     mpp = info.require_mpp()
@@ -208,6 +209,10 @@ def plan_grid(
     cell_um = cell.size_um or view.size_um
     step = cell_um / mpp.x, cell_um / mpp.y
     bounds = info.bounds
+    if min(step) < 1:
+        raise ConfigError(
+            "cell", f"a cell of {cell_um:g} µm is smaller than a pixel of {info.path}", "Choose larger cells with --cell."
+        )
     if bounds.width < round(step[0]) and bounds.height < round(step[1]):
         raise SlideFormatError(
             info.path,

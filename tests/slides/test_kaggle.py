@@ -103,5 +103,7 @@ def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: 
 def test_all_patches_of_the_complete_cases_are_found(data_dir: Path) -> None:
     indices = [index_patches(path) for path in sorted((data_dir / "idc" / "complete").glob("*.zip"))]
     assert len(indices) == 15
-    assert all(len(index.cases) == 1 and not (index.foreign or index.duplicates or index.conflicts) for index in indices)
+    assert all(
+        len(index.cases) == 1 and not (index.foreign or index.duplicates or index.conflicts) for index in indices
+    )
     assert sum(len(patches) for index in indices for patches in index.cases.values()) == 13_377

@@ -74,7 +74,7 @@ def _write_pyramid(path: Path, slide: PatchSlide, read: PixelReader, *, samples:
     size, mpp = slide.info.size, slide.info.require_mpp()
     factors = _factors(size)
     shape = (size.height, size.width, 3) if samples == 3 else (size.height, size.width)
-    with tifffile.TiffWriter(path, ome=False) as writer:
+    with tifffile.TiffWriter(path, byteorder="<", ome=False) as writer:
         for factor in factors:
             level = (size.height // factor, size.width // factor, *shape[2:])
             writer.write(
@@ -140,8 +140,10 @@ def _ome_xml(slide: PatchSlide, samples: int) -> str:
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{schema}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{schema} {schema}/ome.xsd" UUID="urn:uuid:{identity}" Creator="wsi-pipeline">'
-        f'<Image ID="Image:0" Name={quoteattr(name)}><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" '
-        f'BigEndian="false" SizeX="{info.size.width}" SizeY="{info.size.height}" SizeC="{samples}" SizeZ="1" SizeT="1" '
+        f'<Image ID="Image:0" Name={quoteattr(name)}>'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" BigEndian="false" '
+        f'SizeX="{info.size.width}" SizeY="{info.size.height}" SizeC="{samples}" SizeZ="1" SizeT="1" '
         f'PhysicalSizeX="{mpp.x:g}" PhysicalSizeXUnit="µm" PhysicalSizeY="{mpp.y:g}" PhysicalSizeYUnit="µm">'
-        f'<Channel ID="Channel:0:0" SamplesPerPixel="{samples}"/><TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
+        f'<Channel ID="Channel:0:0" SamplesPerPixel="{samples}"/><TiffData IFD="0" PlaneCount="1"/>'
+        "</Pixels></Image></OME>"
     )

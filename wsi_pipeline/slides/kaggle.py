@@ -86,9 +86,7 @@ def index_names(root: str, names: Iterable[str]) -> PatchIndex:
             conflicts.setdefault(patch.case, set()).add((patch.x, patch.y))
             taken[patch.x, patch.y] = max(other, patch, key=lambda p: p.label)
     return PatchIndex(
-        cases={
-            case: tuple(sorted(taken.values(), key=lambda p: (p.y, p.x))) for case, taken in sorted(best.items())
-        },
+        cases={case: tuple(sorted(taken.values(), key=lambda p: (p.y, p.x))) for case, taken in sorted(best.items())},
         duplicates=dict(duplicates),
         conflicts={case: tuple(sorted(at)) for case, at in sorted(conflicts.items())},
         foreign=tuple(foreign),

@@ -25,7 +25,7 @@ CACHE_BYTES = 32 << 20
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 # Pillow reports some broken PNGs as SyntaxError.
-_DECODE_ERRORS = (*BROKEN_FILE_ERRORS, BadZipFile, SyntaxError)
+_DECODE_ERRORS: tuple[type[Exception], ...] = (*BROKEN_FILE_ERRORS, BadZipFile, SyntaxError)
 
 
 def png_size(head: bytes) -> Size | None:
@@ -46,9 +46,7 @@ class Mosaic:
         sizes: The size of each; None where the file is no PNG, which is then taken as 50 x 50 px.
     """
 
-    def __init__(
-        self, address: str, files: PatchFiles, patches: Sequence[Patch], sizes: Sequence[Size | None]
-    ) -> None:
+    def __init__(self, address: str, files: PatchFiles, patches: Sequence[Patch], sizes: Sequence[Size | None]) -> None:
         self._address, self._files, self._patches = address, files, patches
         full = Size(PATCH_PX, PATCH_PX)
         self.boxes = tuple(
