@@ -52,7 +52,9 @@ def test_cells_and_the_older_ome_zarr_are_written_when_asked_for(tmp_path, slide
 def test_failed_slides_are_listed_at_the_end_and_in_the_status(tmp_path, slide, bundle, capsys):
     fake = tmp_path / "picture.svs"
     fake.write_bytes(b"\xff\xd8\xff\xe0" + bytes(2000))
-    assert main(["run", str(slide), str(fake), "--out", str(tmp_path / "out"), "--model", bundle, *SMALL]) == SOME_FAILED
+    assert (
+        main(["run", str(slide), str(fake), "--out", str(tmp_path / "out"), "--model", bundle, *SMALL]) == SOME_FAILED
+    )
     printed = capsys.readouterr()
     assert "1 slides done, 0 done before, 1 failed" in printed.out
     (line,) = printed.err.strip().splitlines()

@@ -36,7 +36,10 @@ def test_the_command_line_wins_over_the_file(tmp_path):
         ("cell: native", r"Did you mean 'cell' under 'grid'"),
         ("grid:\n  min_tissue: 2", r"grid.min_tissue.*less than or equal to 1"),
         ("inference:\n  device: tpu", r"inference.device.*'auto', 'cpu', 'cuda' or 'mps'"),
-        ("regions:\n  threshold: 0.3\n  low_threshold: 0.5", r"low_threshold \(0.5\) must not exceed threshold \(0.3\)"),
+        (
+            "regions:\n  threshold: 0.3\n  low_threshold: 0.5",
+            r"low_threshold \(0.5\) must not exceed threshold \(0.3\)",
+        ),
         ("- a\n- b", "is not a mapping"),
         ("a: [", "is not valid YAML"),
     ],

@@ -43,7 +43,9 @@ def test_the_scale_to_a_resolution_keeps_each_axis():
     assert FieldOfView(size_px=50, mpp=4.0).size_um == 200
 
 
-@pytest.mark.parametrize(("wanted", "level"), [(1, 0), (3.9, 0), (4, 1), (15.5, 1), (16, 2), (15.9, 2), (100, 2), (0.5, 0)])
+@pytest.mark.parametrize(
+    ("wanted", "level"), [(1, 0), (3.9, 0), (4, 1), (15.5, 1), (16, 2), (15.9, 2), (100, 2), (0.5, 0)]
+)
 def test_the_level_is_the_coarsest_that_has_every_pixel(wanted, level):
     assert slide_info(1000, 1000, downsamples=(1, 4, 16)).level_for(Scale(wanted, wanted)) == level
 

@@ -19,9 +19,7 @@ def everywhere(info):
 
 
 def plan(info, view=VIEW_40X, cell="50px@40x", tissue=None, min_tissue=0.5, **more) -> Grid:
-    return plan_grid(
-        info, view, tissue or everywhere(info), cell=CellSpec.parse(cell), min_tissue=min_tissue, **more
-    )
+    return plan_grid(info, view, tissue or everywhere(info), cell=CellSpec.parse(cell), min_tissue=min_tissue, **more)
 
 
 @st.composite
@@ -50,7 +48,7 @@ def test_cell_sizes_are_physical(text, um):
 
 @pytest.mark.parametrize("text", ["50", "50px", "0um", "0px@40x", "50px@0x", "-5um", "", "nativ"])
 def test_other_cell_sizes_are_refused(text):
-    with pytest.raises(ConfigError, match="50px@40x, 12.5um or native"):
+    with pytest.raises(ConfigError, match=r"50px@40x, 12\.5um or native"):
         CellSpec.parse(text)
 
 
@@ -173,12 +171,12 @@ def test_a_slide_coarser_than_the_model_is_refused_by_numbers():
 
 
 def test_a_slide_smaller_than_one_cell_is_refused():
-    with pytest.raises(SlideFormatError, match="smaller than one cell of 12.5 µm"):
+    with pytest.raises(SlideFormatError, match=r"smaller than one cell of 12\.5 µm"):
         plan(slide_info(40, 30))
 
 
 def test_a_cell_smaller_than_a_pixel_is_refused():
-    with pytest.raises(ConfigError, match="smaller than a pixel of paper.tiff"):
+    with pytest.raises(ConfigError, match=r"smaller than a pixel of paper\.tiff"):
         plan(slide_info(500, 500), cell="0.2um")
 
 

@@ -36,6 +36,12 @@ def test_slides_of_one_name_get_folders_of_their_own(tmp_path):
     assert folders == [job.folder.name for job in jobs(["/a/x.svs", "/b/x.svs", "/b/X.ndpi", "/b/y.svs"], tmp_path)]
 
 
+def test_paths_are_absolute_so_that_other_processes_find_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = [job.source.path for job in jobs(["a.svs", "b.zip::7", "s3://bucket/c.svs"], tmp_path)]
+    assert found == [f"{tmp_path}/a.svs", f"{tmp_path}/b.zip::7", "s3://bucket/c.svs"]
+
+
 def test_resolutions_come_from_the_csv_first(tmp_path):
     file = tmp_path / "mpp.csv"
     file.write_text("slide,mpp\nx.svs,0.5\ny,0.25\n/b/z.svs,1\n", encoding="utf-8")

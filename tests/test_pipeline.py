@@ -173,7 +173,7 @@ def test_one_corrupt_tile_costs_its_cells_and_is_told(tmp_path, settings):
         Heatmap.open(tmp_path / "out" / name / "heatmap.zarr").probability("IDC") for name in ("whole", "broken")
     )
     lost = np.isfinite(good) & np.isnan(bad)
-    rows, cols = np.nonzero(lost)
+    rows, _ = np.nonzero(lost)
     assert rows.min() * 50 < 511
     assert rows.max() * 50 >= 384 - 256
     assert 0 < lost.sum() <= ((128 + 2 * 256) / 50 + 1) ** 2
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_start_says_so_before_the_first_slide(tmp_path, slide,
         pipeline.run([str(slide), str(tmp_path / "no-such-folder/*.svs")], tmp_path / "out", settings)
     with pytest.raises(BundleError, match="is no model bundle"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="low_threshold: 0.8 exceeds"):
+    with pytest.raises(ConfigError, match=r"low_threshold: 0\.8 exceeds"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, low_threshold=0.8))
     with pytest.raises(ConfigError, match="no cell size"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, cell="tiny"))
@@ -277,7 +277,9 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, slide, settings, monkeypat
     monkeypatch.setattr(Heatmap, "write", write)
     again = only(pipeline.run([str(slide)], tmp_path / "out", settings))
     assert again.status == "done"
-    first, second = (Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC") for out in (whole, tmp_path / "out"))
+    first, second = (
+        Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC") for out in (whole, tmp_path / "out")
+    )
     assert np.array_equal(first, second, equal_nan=True)
 
 

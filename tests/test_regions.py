@@ -86,9 +86,7 @@ def check_smoothing_bound(mask, smooth_um, mpp):
     for before, after in zip(exact, smooth, strict=True):
         assert after.polygon.is_valid
         assert after.polygon.area > 0
-        rough, fine = (
-            shapely.transform(r.polygon.boundary, lambda xy: xy * np.array(mpp)) for r in (before, after)
-        )
+        rough, fine = (shapely.transform(r.polygon.boundary, lambda xy: xy * np.array(mpp)) for r in (before, after))
         moved = max(
             shapely.hausdorff_distance(rough, fine, densify=0.2), shapely.hausdorff_distance(fine, rough, densify=0.2)
         )

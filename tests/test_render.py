@@ -164,9 +164,7 @@ def test_tissue_is_bright_and_the_rest_dimmed(tmp_path):
     mask = np.zeros((30, 40), bool)
     mask[5:15, 10:30] = True
     thumb = thumbnail(800, 600, 10.0)
-    draw_tissue(
-        tmp_path / "t.png", thumb, TissueMask(mask=mask, scale=Scale(200, 200)), Mpp(0.25, 0.25), title="slide"
-    )
+    draw_tissue(tmp_path / "t.png", thumb, TissueMask(mask=mask, scale=Scale(200, 200)), Mpp(0.25, 0.25), title="slide")
     page = slide_of(read(tmp_path / "t.png"), 600)
     inside = (page[:, :800] == PINK).all(axis=2)
     y, x = np.nonzero(inside)

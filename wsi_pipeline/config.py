@@ -28,9 +28,7 @@ class _Section(BaseModel):
 class SlideSettings(_Section):
     """How slides are opened."""
 
-    reader: Reader = Field(
-        "auto", description="reader of slides; auto picks it by the file's content"
-    )
+    reader: Reader = Field("auto", description="reader of slides; auto picks it by the file's content")
     mpp: float | None = Field(None, description="resolution in µm/px of level 0, overrides the file's")
     mpp_csv: str | None = Field(None, description="CSV file with the columns slide,mpp: resolution slide by slide")
 

@@ -45,7 +45,8 @@ class DemoResult:
                 "Look at:",
                 f"  {folder / 'overlay.png'}        the map over the tissue",
                 f"  {folder / 'tissue.png'}         what was taken for tissue",
-                f"  {folder / 'regions.geojson'}    drag it onto {self.folder / 'slides' / (SLIDE_NAME + '.tiff')} in QuPath",
+                f"  {folder / 'regions.geojson'}    the outlines: in QuPath, drag them onto",
+                f"      {self.folder / 'slides' / SLIDE_NAME}.tiff",
                 f"  {folder / 'heatmap.zarr'}       OME-Zarr, for napari, dask and Python",
                 f"  {self.folder / 'results' / 'summary.csv'}      the numbers",
             ]

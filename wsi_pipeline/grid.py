@@ -210,9 +210,8 @@ def plan_grid(
     step = cell_um / mpp.x, cell_um / mpp.y
     bounds = info.bounds
     if min(step) < 1:
-        raise ConfigError(
-            "cell", f"a cell of {cell_um:g} µm is smaller than a pixel of {info.path}", "Choose larger cells with --cell."
-        )
+        why = f"a cell of {cell_um:g} µm is smaller than a pixel of {info.path}"
+        raise ConfigError("cell", why, "Choose larger cells with --cell.")
     if bounds.width < round(step[0]) and bounds.height < round(step[1]):
         raise SlideFormatError(
             info.path,

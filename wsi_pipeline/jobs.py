@@ -38,6 +38,7 @@ def plan_jobs(
         ConfigError: where the CSV file of resolutions is wrong.
     """
     mpp_of = read_mpp_csv(Path(settings.slides.mpp_csv)) if settings.slides.mpp_csv else {}
+    paths = [_absolute(path) for path in paths]
     names = [slide_name(path) for path in paths]
     seen = Counter(name.casefold() for name in names)  # some file systems do not tell case apart
     jobs = []
@@ -57,6 +58,14 @@ def plan_jobs(
             )
         )
     return jobs
+
+
+def _absolute(path: str) -> str:
+    """An address that other processes and other folders understand too."""
+    if "://" in path:
+        return path
+    file, mark, case = path.partition("::")
+    return f"{Path(file).absolute()}{mark}{case}"
 
 
 def slide_name(path: str) -> str:

@@ -27,9 +27,7 @@ def write_outputs(
     threshold, source = choose_threshold(settings, card)
     namespace = f"{identity.slide}/{identity.bundle}/{identity.settings}"
     with watch.stage("regions"):
-        regions = find_regions(
-            probability, grid, threshold=threshold, settings=settings.regions, namespace=namespace
-        )
+        regions = find_regions(probability, grid, threshold=threshold, settings=settings.regions, namespace=namespace)
         write_regions(job.folder / "regions.geojson", regions, grid, class_name=card.positive_class)
         if settings.output.cells:
             write_cells(

@@ -18,12 +18,12 @@ from wsi_pipeline.training.metrics import (
     best_threshold,
     bootstrap_over_cases,
     expected_calibration_error,
-    fit_temperature,
+    fit_calibration,
     score,
 )
 from wsi_pipeline.training.patches import load_patches
 from wsi_pipeline.training.splits import Split, read_published, split_cases
-from wsi_pipeline.training.train_idc import train_idc
+from wsi_pipeline.training.train_idc import Parts, publish, train_idc
 
 
 def png(label: int, rng: np.random.Generator, side: tuple[int, int] = (50, 50)) -> bytes:
@@ -50,8 +50,9 @@ def test_training_ends_in_a_bundle_that_has_learnt(tmp_path):
     write_cases(tmp_path / "data" / "a.zip", [f"a{n}" for n in range(5)])
     write_cases(tmp_path / "data" / "b.zip", [f"b{n}" for n in range(5)])
     (tmp_path / "data" / "split_published.csv").write_text("case,split\na0,validation\na1,train\nb0,validation\n")
-    recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e-3, ema_decay=0.5)
-    bundle = train_idc(tmp_path / "data", tmp_path / "red", recipe, command="test")
+    parts = Parts.load(tmp_path / "data", seed=0)
+    network = train_idc(parts, Recipe(epochs=2, batch_size=16, learning_rate=1e-3, ema_decay=0.5))
+    bundle = publish(network, parts, tmp_path / "red", training={"command": "test"})
     card = load_bundle(tmp_path / "red").card
     assert card == bundle.card
     assert card.metrics["test"]["auroc"] > 0.9
@@ -155,12 +156,14 @@ def test_the_best_threshold_is_the_best_of_all():
     assert sk.balanced_accuracy_score(labels, probability >= chosen) == pytest.approx(max(balanced), abs=1e-9)
 
 
-def test_the_temperature_undoes_overconfidence():
+def test_the_calibration_undoes_overconfidence_and_class_weights():
     rng = np.random.default_rng(2)
     true = rng.normal(0, 2, 20_000)
     labels = (rng.random(20_000) < 1 / (1 + np.exp(-true))).astype(np.int64)
-    overconfident = np.stack([np.zeros(20_000), 3 * true], axis=1)
-    assert fit_temperature(overconfident, labels) == pytest.approx(3, rel=0.1)
+    distorted = np.stack([np.zeros(20_000), 3 * (true + 1)], axis=1)
+    temperature, shift = fit_calibration(distorted, labels)
+    assert temperature == pytest.approx(3, rel=0.1)
+    assert shift == pytest.approx(-1, abs=0.1)
     assert expected_calibration_error(labels, 1 / (1 + np.exp(-true))) < 0.02
     assert expected_calibration_error(labels, 1 / (1 + np.exp(-3 * true))) > 0.05
 

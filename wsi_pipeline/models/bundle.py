@@ -138,6 +138,7 @@ def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
     }
     with atomic_path(folder / WEIGHTS_FILE) as part:
         save_file(state, part)
+        part.chmod(0o644)  # safetensors makes files for the owner alone
     weights = Weights(sha256=file_sha256(folder / WEIGHTS_FILE), dtype=card.weights.dtype)
     text = json.dumps(
         card.model_copy(update={"weights": weights}).model_dump(mode="json"), indent=2, ensure_ascii=False

@@ -87,18 +87,23 @@ def best_threshold(labels: Labels, probability: Floats) -> float:
     return float(np.round(candidates[np.argmax(recall + specificity)], 2))
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The temperature that minimises the negative log-likelihood (Guo et al., ICML 2017).
+def fit_calibration(logits: Floats, labels: Labels) -> tuple[float, float]:
+    """Platt scaling of a two-class network: temperature and shift that minimise the negative log-likelihood.
+
+    The calibrated probability of class 1 is ``sigmoid(margin / temperature + shift)``, margin = logit 1 - logit 0.
+    The shift undoes class weights, which a temperature alone (Guo et al., ICML 2017) cannot. Platt 1999.
 
     Args:
-        logits: [n, classes].
-        labels: [n].
+        logits: [n, 2].
+        labels: [n], 0 or 1.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
+    from scipy.optimize import minimize
 
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
+    margin, sign = logits[:, 1] - logits[:, 0], 2 * labels - 1
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+    def loss(parameters: Floats) -> float:
+        log_temperature, shift = parameters
+        return float(np.logaddexp(0, -sign * (margin / np.exp(log_temperature) + shift)).mean())
+
+    log_temperature, shift = minimize(loss, np.zeros(2), bounds=[(-2, 2), (-5, 5)]).x
+    return float(np.exp(log_temperature)), float(shift)

@@ -8,18 +8,21 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from wsi_pipeline import __version__
 from wsi_pipeline.models.architectures import build_network, build_pretrained
 from wsi_pipeline.models.bundle import ModelBundle, save_bundle
-from wsi_pipeline.models.card import Card, Threshold, Weights
+from wsi_pipeline.models.card import Card, Threshold, Triple, Weights
 from wsi_pipeline.slides.kaggle import PATCH_MPP, PATCH_PX
 from wsi_pipeline.training.fit import Recipe, fit, predict_logits
-from wsi_pipeline.training.metrics import best_threshold, bootstrap_over_cases, fit_temperature, score
+from wsi_pipeline.training.metrics import best_threshold, bootstrap_over_cases, fit_calibration, score
 from wsi_pipeline.training.patches import PatchSet, load_patches
 from wsi_pipeline.training.splits import Split, read_published, split_cases
 
@@ -27,30 +30,67 @@ log = logging.getLogger(__name__)
 ARCHITECTURE = "torchvision/resnet18"
 
 
-def train_idc(data: Path, out: Path, recipe: Recipe, *, pretrained: bool = False, command: str = "") -> ModelBundle:
-    """Train, choose, test and save a ResNet-18 for 50x50 px at 4 µm/px.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The patches of each part of the split."""
 
-    Args:
-        data: Folder with IDC patch folders or zips and, if there is one, ``split_published.csv``.
-        out: Folder of the new bundle.
-        recipe: Settings of the training.
-        pretrained: Start from torchvision's ImageNet weights.
-        command: For the card: how to do it again.
-    """
-    patches = load_patches([data])
-    split = _split(data, patches, recipe.seed)
-    train, validation, test = (patches.of(part) for part in (split.train, split.validation, split.test))
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        log.info("%s: %d cases, %d patches, %.1f %% IDC", name, *_counts(part)[:2], 100 * part.labels.mean())
-    mean, std = _mean_std(train)
+    train: PatchSet
+    validation: PatchSet
+    test: PatchSet
+    split: Split
+
+    @classmethod
+    def load(cls, data: Path, seed: int) -> "Parts":
+        """Read a folder of IDC patch folders or zips and split it by case.
+
+        The published validation cases validate, where ``split_published.csv`` is there. Cases that are there whole
+        and cases of which there is a sample are drawn apart, so that each part has both.
+        """
+        patches = load_patches([data])
+        cases, counts = np.unique(patches.cases, return_counts=True)
+        strata = {str(case): "whole" if count > 100 else "sample" for case, count in zip(cases, counts, strict=True)}
+        published = data / "split_published.csv"
+        validation = read_published(published, "validation") if published.exists() else ()
+        split = split_cases(strata, validation=validation, strata=strata, seed=seed)
+        parts = {name: patches.of(getattr(split, name)) for name in ("train", "validation", "test")}
+        for name, part in parts.items():
+            log.info("%s: %d cases, %d patches, %.1f %% IDC", name, *_counts(part), 100 * part.labels.mean())
+        return cls(split=split, **parts)
+
+
+def train_idc(parts: Parts, recipe: Recipe, *, pretrained: bool = False) -> nn.Module:
+    """A torchvision ResNet-18 for 50x50 px at 4 µm/px, trained on the cases for training."""
     torch.manual_seed(recipe.seed)
     network = (build_pretrained if pretrained else build_network)(ARCHITECTURE, 2)
-    network = fit(network, train, validation, recipe, mean=mean, std=std)
-    # The weights ship as float16: what is chosen and reported below must be what ships.
+    mean, std = mean_std(parts.train)
+    return fit(network, parts.train, parts.validation, recipe, mean=mean, std=std)
+
+
+def publish(network: nn.Module, parts: Parts, out: Path, *, training: Mapping[str, object]) -> ModelBundle:
+    """Calibrate and choose the threshold on the validation cases, measure on the test cases, save the bundle.
+
+    The calibration's shift goes into the last layer's bias, its temperature into the card. Everything is measured on
+    the weights as they ship, in half precision.
+
+    Args:
+        network: A trained one, ending in a linear layer ``fc``.
+        parts: The patches.
+        out: Folder of the new bundle.
+        training: For the card: how the network was made.
+    """
+    mean, std = mean_std(parts.train)
     network = network.half().float()
-    logits = predict_logits(network, validation.images, mean, std)
-    temperature = fit_temperature(logits, validation.labels)
-    threshold = best_threshold(validation.labels, _probability(logits, temperature))
+    logits = predict_logits(network, parts.validation.images, mean, std)
+    temperature, shift = fit_calibration(logits, parts.validation.labels)
+    assert isinstance(network.fc, nn.Linear)
+    with torch.no_grad():
+        network.fc.bias[1] += shift * temperature
+    network = network.half().float()
+    probability = {
+        name: _probability(predict_logits(network, part.images, mean, std), temperature)
+        for name, part in (("validation", parts.validation), ("test", parts.test))
+    }
+    threshold = best_threshold(parts.validation.labels, probability["validation"])
     card = Card(
         name=out.name,
         description="Invasive ductal carcinoma in H&E of the breast; 50 x 50 px at 4 µm/px. For research use only.",
@@ -60,44 +100,39 @@ def train_idc(data: Path, out: Path, recipe: Recipe, *, pretrained: bool = False
         patch_size_px=PATCH_PX,
         mpp=PATCH_MPP,
         input_px=PATCH_PX,
-        mean=tuple(mean.flatten().tolist()),
-        std=tuple(std.flatten().tolist()),
+        mean=_triple(mean),
+        std=_triple(std),
         temperature=temperature,
         threshold=Threshold(value=threshold, chosen="highest balanced accuracy on the validation cases"),
         weights=Weights(sha256="0" * 64),
         licence="MIT",
         training={
             "data": "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5), CC0; Janowczyk & Madabhushi 2016",
-            "recipe": {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__},
-            "start": "ImageNet" if pretrained else "random weights",
-            "command": command,
+            **training,
+            "calibration": "Platt scaling on the validation cases; its shift stands in the last layer's bias",
             "software": {"wsi_pipeline": __version__, "torch": torch.__version__},
-            "patches": {
-                name: _counts(part)[1] for name, part in (("train", train), ("validation", validation), ("test", test))
-            },
-            "split_by_case": {"train": split.train, "validation": split.validation, "test": split.test},
+            "split_by_case": asdict(parts.split),
         },
         metrics={
-            name: _measure(part, _probability(predict_logits(network, part.images, mean, std), temperature), threshold)
-            for name, part in (("validation", validation), ("test", test))
+            name: _measure(part, probability[name], threshold)
+            for name, part in (("validation", parts.validation), ("test", parts.test))
         },
     )
     return save_bundle(out, network, card)
 
 
-def _split(data: Path, patches: PatchSet, seed: int) -> Split:
-    """Cases that are here whole and cases of which a sample is here are drawn apart, so that each part has both."""
-    cases, counts = np.unique(patches.cases, return_counts=True)
-    strata = {str(case): "whole" if count > 100 else "sample" for case, count in zip(cases, counts, strict=True)}
-    published = data / "split_published.csv"
-    validation = read_published(published, "validation") if published.exists() else ()
-    return split_cases(strata, validation=validation, strata=strata, seed=seed)
-
-
-def _mean_std(train: PatchSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the training pixels in 0..1, each [3, 1, 1]."""
+def mean_std(train: PatchSet) -> tuple[Tensor, Tensor]:
+    """Of a sample of the training pixels in 0..1, each [3, 1, 1]."""
     sample = train.images[:: max(1, len(train.images) // 4000)].reshape(-1, 3) / 255.0
-    return tuple(torch.tensor(v.round(4), dtype=torch.float32)[:, None, None] for v in (sample.mean(0), sample.std(0)))  # type: ignore[return-value]
+    mean, std = (
+        torch.tensor(values.round(4), dtype=torch.float32)[:, None, None] for values in (sample.mean(0), sample.std(0))
+    )
+    return mean, std
+
+
+def _triple(values: Tensor) -> Triple:
+    red, green, blue = (round(value, 4) for value in values.flatten().tolist())
+    return red, green, blue
 
 
 def _probability(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -135,7 +170,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     command = f"python -m wsi_pipeline.training.train_idc DATA {shlex.join(sys.argv[2:])}"
     recipe = Recipe(epochs=args.epochs, seed=args.seed)
-    bundle = train_idc(args.data, args.out, recipe, pretrained=args.pretrained, command=command)
+    parts = Parts.load(args.data, recipe.seed)
+    network = train_idc(parts, recipe, pretrained=args.pretrained)
+    start = "ImageNet" if args.pretrained else "random weights"
+    training = {"command": command, "start": start, "recipe": asdict(recipe)}
+    bundle = publish(network, parts, args.out, training=training)
     log.info("%s: %s", bundle.path, bundle.card.metrics["test"])
 
 
