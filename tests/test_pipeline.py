@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.slides import open_slide
 
 SMALL = {"tissue_min_area_um2": 500, "tissue_min_hole_um2": 500, "tissue_closing_um": 4, "min_region_um2": 0}
+THRESHOLD = {"threshold": 0.85}  # crosses the tissue of the test picture
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,9 @@ def settings(bundle) -> Settings:
 
 
 def make_settings(bundle: Path, **more) -> Settings:
-    return load_settings(None, {"model": str(bundle), "workers": 0, "batch_size": 32, "device": "cpu", **SMALL, **more})
+    return load_settings(
+        None, {"model": str(bundle), "workers": 0, "batch_size": 32, "device": "cpu", **SMALL, **(THRESHOLD | more)}
+    )
 
 
 def only(record):
@@ -72,12 +74,13 @@ def test_a_slide_becomes_a_map_outlines_pictures_and_numbers(tmp_path, slide, se
 
     summary = only(record).summary
     assert summary == type(summary).read(folder / "summary.json")
-    called = probability >= 0.5
+    called = probability >= np.float32(0.85)
+    assert 0 < called.sum() < visited.sum()
     assert summary.idc_mm2 == pytest.approx(heatmap.grid.cell_area_um2[called].sum() * 1e-6)
     assert summary.analysed_mm2 == pytest.approx(heatmap.grid.cell_area_um2[visited].sum() * 1e-6)
     assert summary.mean_probability == pytest.approx(np.nanmean(probability), rel=1e-5)
     true_tissue = np.pi * 0.4 * 0.4 * 1000 * 800 * 0.0625e-6
-    assert summary.tissue_mm2 == pytest.approx(true_tissue, rel=0.05)
+    assert summary.tissue_mm2 == pytest.approx(true_tissue, rel=0.25)  # a small piece: the mask is right to 10 µm
     assert {"open", "plan", "read", "wait", "network", "write", "regions", "render", "total"} == set(summary.seconds)
     assert summary.note == "For research use only"
 
@@ -172,15 +175,15 @@ def test_one_corrupt_tile_costs_its_cells_and_is_told(tmp_path, settings):
     good, bad = (
         Heatmap.open(tmp_path / "out" / name / "heatmap.zarr").probability("IDC") for name in ("whole", "broken")
     )
-    lost = np.isfinite(good) & np.isnan(bad)
-    rows, _ = np.nonzero(lost)
-    assert rows.min() * 50 < 511
-    assert rows.max() * 50 >= 384 - 256
-    assert 0 < lost.sum() <= ((128 + 2 * 256) / 50 + 1) ** 2
+    heatmap = Heatmap.open(tmp_path / "out" / "broken" / "heatmap.zarr")
+    rows, cols = np.nonzero(heatmap.unread())
+    # The tile, and at most one native tile's worth of cells around it.
+    assert 384 - 256 <= rows.min() * 50 < 512 <= rows.max() * 50 + 50 <= 512 + 256
+    assert 512 - 256 <= cols.min() * 50 < 640 <= cols.max() * 50 + 50 <= 640 + 256
     kept = np.isfinite(good) & np.isfinite(bad)
     assert np.array_equal(good[kept], bad[kept])
     summary = {result.slide: result for result in results}["broken"].summary
-    assert summary.unreadable_cells == lost.sum()
+    assert summary.unreadable_cells == len(rows)
     assert any("could not be read" in warning for warning in summary.warnings)
 
 
@@ -238,8 +241,8 @@ def test_a_run_that_cannot_start_says_so_before_the_first_slide(tmp_path, slide,
         pipeline.run([str(slide), str(tmp_path / "no-such-folder/*.svs")], tmp_path / "out", settings)
     with pytest.raises(BundleError, match="is no model bundle"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(tmp_path / "none"))
-    with pytest.raises(ConfigError, match=r"low_threshold: 0\.8 exceeds"):
-        pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, low_threshold=0.8))
+    with pytest.raises(ConfigError, match=r"low_threshold: 0\.8 exceeds the model's threshold 0\.5"):
+        pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, low_threshold=0.8, threshold=None))
     with pytest.raises(ConfigError, match="no cell size"):
         pipeline.run([str(slide)], tmp_path / "out", make_settings(bundle, cell="tiny"))
     assert not (tmp_path / "out").exists()
@@ -301,21 +304,18 @@ def arguments(slide: Path, out: Path, bundle: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_map(tmp_path, slide, bundle):
     whole = tmp_path / "whole"
-    started = time.monotonic()
     subprocess.run(arguments(slide, whole, bundle), check=True, capture_output=True)
-    length = time.monotonic() - started
     expected = Heatmap.open(whole / "röt 1" / "heatmap.zarr").probability("IDC")
     rng = random.Random(0)
-    killed = 0
     out = tmp_path / "out"
-    for _ in range(4):
-        process = subprocess.Popen(arguments(slide, out, bundle), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        timer = threading.Timer(length * rng.uniform(0.3, 0.95), process.send_signal, [signal.SIGKILL])
-        timer.start()
-        process.communicate()
-        timer.cancel()
-        killed += process.returncode == -signal.SIGKILL
-    assert killed
+    blocks = out / "röt 1" / "heatmap.zarr.partial" / "0" / "c" / "0"
+    for stored in sorted(rng.sample(range(1, 25), 4)):
+        process = subprocess.Popen(arguments(slide, out, bundle), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and sum(1 for _ in blocks.glob("*/*")) < stored:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.01))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     finished = subprocess.run(arguments(slide, out, bundle), check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert np.array_equal(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"), expected, equal_nan=True)

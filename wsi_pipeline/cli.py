@@ -208,12 +208,14 @@ def _inspect(args: argparse.Namespace) -> int:
     import json
 
     from wsi_pipeline.inspection import inspect_slide
+    from wsi_pipeline.models.bundle import load_bundle
     from wsi_pipeline.slides import find_slides
 
     settings, status, found = _settings(args), OK, []
+    bundle = load_bundle(settings.model)
     for path in find_slides(args.inputs):
         try:
-            report = inspect_slide(path, settings)
+            report = inspect_slide(path, settings, bundle)
         except WsiPipelineError as error:
             if args.debug:
                 raise

@@ -5,18 +5,22 @@ from pathlib import Path
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ResolutionError
 from wsi_pipeline.jobs import plan_jobs
-from wsi_pipeline.models.bundle import ModelBundle, load_bundle
+from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.plan import plan_slide
 from wsi_pipeline.slides import Slide
 
 
-def inspect_slide(path: str, settings: Settings) -> dict[str, object]:
-    """Facts about a slide by name, in the order to show them; values are text and numbers.
+def inspect_slide(path: str, settings: Settings, bundle: ModelBundle) -> dict[str, object]:
+    """Facts about a slide by name, in the order to show them.
+
+    Args:
+        path: As `find_slides` gives it.
+        settings: Of slides, tissue and grid.
+        bundle: The model whose fields of view the cells would have.
 
     Raises:
         WsiPipelineError: where the slide cannot be opened.
     """
-    bundle = load_bundle(settings.model)
     job = plan_jobs([path], Path(), settings, bundle.path, bundle.digest, overwrite=False)[0]
     with job.source.open() as slide:
         info = slide.info

@@ -1,6 +1,7 @@
 """From what a user names to the slides of a run, each with its own folder and resolution."""
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def _absolute(path: str) -> str:
     if "://" in path:
         return path
     file, mark, case = path.partition("::")
-    return f"{Path(file).absolute()}{mark}{case}"
+    return f"{os.path.abspath(file)}{mark}{case}"  # noqa: PTH100  (links are kept, as the user named them)
 
 
 def slide_name(path: str) -> str:

@@ -25,7 +25,7 @@ MIN_SHORT_SIDE_PX = 8
 COLORMAP = "viridis"
 """Perceptually uniform, safe for red-green blindness, and its colours are none of haematoxylin and eosin's."""
 
-MAX_OPACITY = 0.62
+MAX_OPACITY = 0.5
 """Opacity of the tint at a probability of 1; nuclei still show through."""
 
 LEGEND_SIZE = (170, 346)
