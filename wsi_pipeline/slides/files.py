@@ -88,7 +88,7 @@ def remote_errors() -> tuple[type[Exception], ...]:
     else:
         errors.append(ClientError)
     try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError
     except ImportError:
         pass
     else:
