@@ -2,14 +2,17 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from helpers import tissue_picture, write_redness_bundle
+from PIL import Image
 from tiffs import write_pyramid
 
 from wsi_pipeline.cli import OK, SOME_FAILED, USAGE, main
 from wsi_pipeline.config import options
+from wsi_pipeline.models.bundle import SHIPPED
 
 SMALL = ["--tissue-min-area-um2=500", "--tissue-min-hole-um2=500", "--tissue-closing-um=4", "--workers=0"]
 
@@ -69,6 +72,7 @@ def test_failed_slides_are_listed_at_the_end_and_in_the_status(tmp_path, slide, 
         (["run", "{slide}", "--out", "out", "--config", "none.yaml"], "none.yaml: cannot be read"),
         (["run", "{slide}", "--out", "out", "--min-tissue", "7"], "grid.min_tissue"),
         (["run", "{slide}", "--out", "out", "--cell", "big"], "Write 50px@40x, 12.5um or native"),
+        (["inspect", "{slide}", "--cell", "big", "--model", "{bundle}"], "Write 50px@40x, 12.5um or native"),
         (["run", "{slide}", "--out", "out", "--cluster", "local:x"], "Write local:4"),
         (["run", "{slide}", "--out", "out", "--cluster", "local:2", "--scheduler", "tcp://h:1"], "exclude each other"),
         (["inspect", "nowhere/*.svs"], "nowhere/*.svs"),
@@ -77,7 +81,7 @@ def test_failed_slides_are_listed_at_the_end_and_in_the_status(tmp_path, slide, 
 )
 def test_wrong_usage_is_one_clear_line_and_status_2(tmp_path, slide, bundle, capsys, monkeypatch, arguments, expected):
     monkeypatch.chdir(tmp_path)
-    line = [a.format(slide=slide) for a in arguments]
+    line = [a.format(slide=slide, bundle=bundle) for a in arguments]
     model = [] if "--model" in line or line[0] != "run" else ["--model", bundle]
     assert main([*line, *model]) == USAGE
     error = capsys.readouterr().err
@@ -87,7 +91,7 @@ def test_wrong_usage_is_one_clear_line_and_status_2(tmp_path, slide, bundle, cap
 
 
 def test_unknown_options_and_no_command_are_wrong_usage(capsys):
-    for arguments in ([], ["run"], ["run", "a", "--out", "b", "--bogus"], ["nonsense"]):
+    for arguments in ([], ["run"], ["run", "a", "--out", "b", "--bogus"], ["nonsense"], ["demo", "--width=-5"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == USAGE
@@ -132,17 +136,53 @@ def test_inspect_goes_on_after_a_broken_slide(tmp_path, slide, bundle, capsys):
     assert "600 x 500 px" in printed.out
 
 
-def test_kaggle_patches_run_and_assemble(tmp_path, capsys):
-    from PIL import Image
+def test_inspect_tells_what_it_can_of_a_slide_too_small_to_run(tmp_path, bundle, capsys):
+    slide = write_pyramid(tmp_path / "tiny.tiff", base=tissue_picture(30, 30), factors=(1,))
+    assert main(["inspect", str(slide), "--model", bundle]) == OK
+    text = capsys.readouterr().out
+    assert "30 x 30 px" in text
+    assert "smaller than one cell" in text
 
+
+def test_a_demo_that_fails_says_so(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--width", "40", "--height", "30"]) == SOME_FAILED
+    assert "FAILED phantom" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == SOME_FAILED
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_bundle_that_does_not_fit_its_card_stops_the_run_before_the_first_slide(tmp_path, slide, capsys):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(SHIPPED / "idc-resnet18", wrong)
+    card = json.loads((wrong / "model.json").read_text())
+    (wrong / "model.json").write_text(json.dumps(card | {"class_names": ["a", "b", "IDC"]}))
+    assert main(["run", str(slide), "--out", str(tmp_path / "out"), "--model", str(wrong)]) == USAGE
+    assert "with 3 classes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_of_patch_folders_are_told(tmp_path, bundle, capsys):
+    del bundle
+    write_case(tmp_path / "idc", (0, 1))
+    kaggle = str(write_redness_bundle(tmp_path / "kaggle", mpp=4.0))
+    assert main(["run", str(tmp_path / "idc"), "--out", str(tmp_path / "o"), "--model", kaggle, "--cell=100um"]) == OK
+    assert "--cell 100um was not applied" in capsys.readouterr().out
+
+
+def write_case(folder, columns):
     rng = np.random.default_rng(0)
-    for x in range(4):
+    for x in columns:
         for y in range(3):
             label = int(x > 1)
-            folder = tmp_path / "idc" / "77" / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "77" / str(label)).mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(100, 200, (50, 50, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"77_idx5_x{x * 50 + 1}_y{y * 50 + 1}_class{label}.png")
+            name = f"77_idx5_x{x * 50 + 1}_y{y * 50 + 1}_class{label}.png"
+            Image.fromarray(pixels).save(folder / "77" / str(label) / name)
+
+
+def test_kaggle_patches_run_and_assemble(tmp_path, capsys):
+    write_case(tmp_path / "idc", range(4))
     bundle = str(write_redness_bundle(tmp_path / "bundle", mpp=4.0))
     assert main(["run", str(tmp_path / "idc"), "--out", str(tmp_path / "out"), "--model", bundle, "--workers=0"]) == OK
     summary = json.loads((tmp_path / "out" / "77" / "summary.json").read_text())

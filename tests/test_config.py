@@ -40,6 +40,8 @@ def test_the_command_line_wins_over_the_file(tmp_path):
             "regions:\n  threshold: 0.3\n  low_threshold: 0.5",
             r"low_threshold \(0.5\) must not exceed threshold \(0.3\)",
         ),
+        ("grid: 5", "grid: Input should be a valid dictionary"),
+        ("regions:\n  min_region_um2: .inf", "min_region_um2: Input should be a finite number"),
         ("- a\n- b", "is not a mapping"),
         ("a: [", "is not valid YAML"),
     ],
@@ -49,6 +51,11 @@ def test_faults_are_named_with_the_file_and_a_way_out(tmp_path, text, expected):
     with pytest.raises(ConfigError, match=expected) as caught:
         load_settings(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_section_that_is_no_section_is_an_error_with_options_too(tmp_path):
+    with pytest.raises(ConfigError, match="grid: Input should be"):
+        load_settings(write(tmp_path, "grid: 5"), {"cell": "native"})
 
 
 def test_a_missing_file_is_an_error():

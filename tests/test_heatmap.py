@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import dask.array
@@ -24,11 +25,12 @@ from hypothesis import strategies as st
 from wsi_pipeline.errors import ConfigError, OutputError, ResultsMismatchError
 from wsi_pipeline.geometry import Box, FieldOfView, Level, Mpp, Scale, Size, SlideInfo
 from wsi_pipeline.grid import Block, CellSpec, Grid, plan_grid
-from wsi_pipeline.heatmap import Heatmap, write_ngff_04
+from wsi_pipeline.heatmap import Heatmap
+from wsi_pipeline.manifest import Identity
 from wsi_pipeline.tissue import TissueMask
 
 CLASSES = ("non-IDC", "IDC")
-IDENTITY = {"slide": "s" * 64, "bundle": "b" * 64, "settings": "c" * 64}
+IDENTITY = Identity(slide="s" * 64, bundle="b" * 64, settings="c" * 64)
 
 
 def make_grid(rows: int = 150, cols: int = 100, seed: int = 0, fraction: float = 0.5) -> Grid:
@@ -53,18 +55,30 @@ def make_grid(rows: int = 150, cols: int = 100, seed: int = 0, fraction: float =
 
 
 def scores_of(block: Block) -> np.ndarray:
-    """A score that any test can compute again; one cell in 97 could not be read."""
-    row, col = block.cells[:, 0].astype(np.int64), block.cells[:, 1].astype(np.int64)
-    number = row * 1009 + col
-    idc = np.where(number % 97 == 0, np.nan, number % 1000 / 999).astype(np.float32)
+    """A score that any test can compute again."""
+    idc = (number_of(block) % 1000 / 999).astype(np.float32)
     return np.stack([1 - idc, idc], axis=1)
 
 
-def expected_map(grid: Grid) -> np.ndarray:
+def torn_scores_of(block: Block) -> np.ndarray:
+    """The same where one cell in 97 could not be read."""
+    scores = scores_of(block)
+    scores[number_of(block) % 97 == 0] = np.nan
+    return scores
+
+
+def number_of(block: Block) -> np.ndarray:
+    return block.cells[:, 0].astype(np.int64) * 1009 + block.cells[:, 1]
+
+
+Scores = Callable[[Block], np.ndarray]
+
+
+def expected_map(grid: Grid, scores: Scores = scores_of) -> np.ndarray:
     """[rows, cols]: p(IDC) as it must come out."""
     whole = np.full(grid.shape, np.nan, np.float32)
     for block in grid.blocks():
-        whole[block.cells[:, 0], block.cells[:, 1]] = scores_of(block)[:, 1]
+        whole[block.cells[:, 0], block.cells[:, 1]] = scores(block)[:, 1]
     return whole
 
 
@@ -85,11 +99,11 @@ def begin(path: Path, grid: Grid, **changes: object) -> Heatmap:
     return Heatmap.create(path, grid, **(arguments | changes))
 
 
-def run(path: Path, grid: Grid, **finish: object) -> Heatmap:
+def run(path: Path, grid: Grid, scores: Scores = scores_of, **finish: object) -> Heatmap:
     """Begin or go on, and finish."""
     heatmap = begin(path, grid)
     for block in heatmap.pending():
-        heatmap.write(block, scores_of(block))
+        heatmap.write(block, scores(block))
     heatmap.finish(**finish)
     return heatmap
 
@@ -114,28 +128,44 @@ def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def torn(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished map some cells of which could not be read."""
+    path = tmp_path_factory.mktemp("torn") / "heatmap.zarr"
+    run(path, grid, torn_scores_of)
+    return path
+
+
+@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Heatmap:
-    """A map of three levels with odd sides."""
+    """A map of three levels with odd sides, some cells of which could not be read."""
     path = tmp_path_factory.mktemp("large") / "heatmap.zarr"
-    return run(path, make_grid(601, 333), provenance={"seconds": 1.5})
+    return run(path, make_grid(601, 333), torn_scores_of, provenance={"seconds": 1.5})
+
+
+@pytest.fixture(scope="module")
+def large_04(tmp_path_factory: pytest.TempPathFactory) -> Heatmap:
+    """The same in the older form."""
+    path = tmp_path_factory.mktemp("large_04") / "heatmap.zarr"
+    return run(path, make_grid(601, 333), torn_scores_of, provenance={"seconds": 1.5}, version="0.4")
 
 
 # --- what is in it ---------------------------------------------------------------------------------------------------
 
 
-def test_the_map_holds_the_scores_and_nan_elsewhere(finished: Path, grid: Grid) -> None:
-    heatmap = Heatmap.open(finished)
+def test_the_map_holds_the_scores_and_nan_elsewhere(torn: Path, grid: Grid) -> None:
+    heatmap = Heatmap.open(torn)
+    expected = expected_map(grid, torn_scores_of)
     assert heatmap.complete
-    np.testing.assert_array_equal(heatmap.probability("IDC"), expected_map(grid))
-    np.testing.assert_array_equal(heatmap.probability("non-IDC"), 1 - expected_map(grid))
+    np.testing.assert_array_equal(heatmap.probability("IDC"), expected)
+    np.testing.assert_array_equal(heatmap.probability("non-IDC"), 1 - expected)
     assert heatmap.probability("IDC").dtype == np.float32
     np.testing.assert_array_equal(heatmap.tissue, tissue_of(grid))
-    np.testing.assert_array_equal(heatmap.unread(), tissue_of(grid) & np.isnan(expected_map(grid)))
+    np.testing.assert_array_equal(heatmap.unread(), tissue_of(grid) & np.isnan(expected))
     assert heatmap.unread().sum() > 10
 
 
-def test_an_opened_map_has_the_very_grid(finished: Path, grid: Grid) -> None:
-    again = Heatmap.open(finished).grid
+def test_an_opened_map_has_the_very_grid(torn: Path, grid: Grid) -> None:
+    again = Heatmap.open(torn).grid
     np.testing.assert_array_equal(again.cells, grid.cells)
     for name in ("mpp", "view", "cell_um", "extent", "block_side", "shape", "origin", "step"):
         assert getattr(again, name) == getattr(grid, name), name
@@ -143,7 +173,7 @@ def test_an_opened_map_has_the_very_grid(finished: Path, grid: Grid) -> None:
 
 def test_attributes_say_what_the_map_is(large: Heatmap) -> None:
     attributes = Heatmap.open(large.path).attributes
-    assert attributes["identity"] == IDENTITY
+    assert attributes["identity"] == asdict(IDENTITY)
     assert attributes["class_names"] == list(CLASSES)
     assert attributes["provenance"] == {"threshold": 0.5, "seconds": 1.5}
     assert attributes["complete"] is True
@@ -332,24 +362,99 @@ def test_a_block_whose_chunk_is_gone_is_done_again(tmp_path: Path, grid: Grid) -
     assert [block.index for block in begin(path, grid).pending()] == [(1, 0)]
 
 
-def test_a_block_of_which_nothing_could_be_read_is_done_all_the_same(tmp_path: Path, grid: Grid) -> None:
+def test_a_block_of_which_nothing_could_be_read_does_not_stop_the_run(tmp_path: Path, grid: Grid) -> None:
     path = tmp_path / "heatmap.zarr"
-    heatmap = begin(path, grid)
-    block = heatmap.pending()[0]
+    heatmap, blocks = begin(path, grid), grid.blocks()
+    for block in blocks:
+        heatmap.write(block, scores_of(block))
+    block = blocks[2]
     heatmap.write(block, np.full((len(block.cells), 2), np.nan, np.float32))
-    again = begin(path, grid)
-    assert len(again.pending()) == 5
-    run(path, grid)
+    assert heatmap.pending() == []
+    heatmap.finish()
     unread = Heatmap.open(path).unread()
     assert unread[block.cells[:, 0], block.cells[:, 1]].all()
+    assert unread.sum() == len(block.cells)
+
+
+@pytest.mark.parametrize("unread_cells", ["one", "all"])
+def test_cells_that_could_not_be_read_are_tried_again_by_the_next_run(
+    tmp_path: Path, grid: Grid, finished: Path, *, unread_cells: str
+) -> None:
+    path = tmp_path / "heatmap.zarr"
+    heatmap, blocks = begin(path, grid), grid.blocks()
+    for number, block in enumerate(blocks[:4]):
+        scores = scores_of(block)
+        if number in {1, 2}:
+            scores[-1 if unread_cells == "one" else slice(None)] = np.nan
+        heatmap.write(block, scores)
+    assert [block.index for block in heatmap.pending()] == [block.index for block in blocks[4:]]
+    again = begin(path, grid)
+    assert [block.index for block in again.pending()] == [blocks[n].index for n in (1, 2, 4, 5)]
+    run(path, grid)
+    assert files_of(path) == files_of(finished)
+
+
+def test_a_run_whose_last_attempt_fails_too_ends_with_the_gaps(tmp_path: Path, grid: Grid, torn: Path) -> None:
+    path = tmp_path / "heatmap.zarr"
+    heatmap = begin(path, grid)
+    for block in grid.blocks()[:3]:
+        heatmap.write(block, torn_scores_of(block))
+    run(path, grid, torn_scores_of)
+    assert files_of(path) == files_of(torn)
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_a_finished_map_with_unread_cells_is_made_anew(
+    tmp_path: Path, grid: Grid, finished: Path, *, version: str
+) -> None:
+    path = tmp_path / "heatmap.zarr"
+    run(path, grid, torn_scores_of, version=version)
+    assert Heatmap.open(path).unread().any()
+    with pytest.raises(ResultsMismatchError, match="another model"):
+        begin(path, grid, identity=replace(IDENTITY, bundle="x"))
+    assert Heatmap.open(path).unread().any()  # what is refused is left alone
+    heatmap = begin(path, grid)
+    assert not heatmap.complete
+    assert len(heatmap.pending()) == len(grid.blocks())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["heatmap.zarr.partial"]
+    run(path, grid)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["heatmap.zarr"]
+    assert files_of(path) == files_of(finished)
+
+
+@pytest.mark.parametrize("state", ["nothing", "begun", "finished", "killed at the end", "killed while discarding"])
+def test_discarding_takes_the_map_and_its_working_folders_alone(tmp_path: Path, grid: Grid, *, state: str) -> None:
+    path = tmp_path / "heatmap.zarr"
+    neighbours = ["heatmap.zarr.txt", "other.zarr.partial", "summary.json"]
+    for name in neighbours:
+        (tmp_path / name).write_text(name)
+    if state != "nothing":
+        (begin if state == "begun" else run)(path, grid)
+    if state.startswith("killed"):
+        begin(tmp_path / "other" / "heatmap.zarr", grid)
+        (tmp_path / "other" / "heatmap.zarr.partial").rename(tmp_path / "heatmap.zarr.partial")
+        (tmp_path / "other").rmdir()
+        (tmp_path / "heatmap.zarr.ngff-0.4.partial" / "0").mkdir(parents=True)
+    if state == "killed while discarding":
+        path.rename(tmp_path / "heatmap.zarr.discarded")
+        (tmp_path / "heatmap.zarr.partial.discarded" / "0").mkdir(parents=True)
+    Heatmap.discard(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == neighbours
+    assert len(begin(path, grid).pending()) == len(grid.blocks())
+
+
+def test_what_a_kill_left_of_a_discarded_map_goes_with_the_next_run(tmp_path: Path, grid: Grid) -> None:
+    (tmp_path / "heatmap.zarr.discarded" / "0").mkdir(parents=True)
+    run(tmp_path / "heatmap.zarr", grid)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["heatmap.zarr"]
 
 
 @pytest.mark.parametrize(
     ("changes", "named", "not_named"),
     [
-        ({"identity": IDENTITY | {"slide": "x"}}, ["slide"], ["model", "settings"]),
-        ({"identity": IDENTITY | {"bundle": "x"}}, ["model"], ["another slide", "settings"]),
-        ({"identity": IDENTITY | {"bundle": "x", "settings": "x"}}, ["model", "settings"], ["another slide"]),
+        ({"identity": replace(IDENTITY, slide="x")}, ["slide"], ["model", "settings"]),
+        ({"identity": replace(IDENTITY, bundle="x")}, ["model"], ["another slide", "settings"]),
+        ({"identity": replace(IDENTITY, bundle="x", settings="x")}, ["model", "settings"], ["another slide"]),
         ({"class_names": ("benign", "IDC")}, ["classes"], ["model", "grid"]),
         ({"grid": make_grid(seed=1)}, ["grid of cells"], ["model", "classes"]),
     ],
@@ -518,25 +623,24 @@ def test_it_is_valid_ome_zarr_05(large: Heatmap) -> None:
 def test_dask_reads_it(large: Heatmap) -> None:
     array = dask.array.from_zarr(large.path, component="0")
     assert array.dtype == np.float32
-    np.testing.assert_array_equal(array[1].compute(scheduler="synchronous"), expected_map(large.grid))
+    np.testing.assert_array_equal(array[1].compute(scheduler="synchronous"), expected_map(large.grid, torn_scores_of))
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])
-def test_napari_reads_it(large: Heatmap, tmp_path: Path, version: str) -> None:
+def test_napari_reads_it(large: Heatmap, large_04: Heatmap, version: str) -> None:
     with warnings.catch_warnings():
         # What napari warns of while it is imported is not ours to mend.
         warnings.simplefilter("ignore")
         from napari_ome_zarr import napari_get_reader
 
-    path = large.path
-    if version == "0.4":
-        path = tmp_path / "old.zarr"
-        write_ngff_04(large, path)
+    path = (large_04 if version == "0.4" else large).path
     read = napari_get_reader(str(path))
     assert read is not None
     (image, image_facts, image_kind), (label, label_facts, label_kind) = read(str(path))
     assert (image_kind, label_kind) == ("image", "labels")
-    np.testing.assert_array_equal(image[0][1].compute(scheduler="synchronous"), expected_map(large.grid))
+    np.testing.assert_array_equal(
+        image[0][1].compute(scheduler="synchronous"), expected_map(large.grid, torn_scores_of)
+    )
     assert len(image) == len(label) == 3
     assert image_facts["channel_axis"] == 0
     assert image_facts["scale"] == [1, 1]
@@ -548,9 +652,8 @@ def test_napari_reads_it(large: Heatmap, tmp_path: Path, version: str) -> None:
     np.testing.assert_array_equal(values != 0, large.tissue)
 
 
-def test_the_older_form_holds_the_same(large: Heatmap, tmp_path: Path) -> None:
-    path = tmp_path / "old.zarr"
-    write_ngff_04(large, path)
+def test_the_older_form_holds_the_same(large: Heatmap, large_04: Heatmap) -> None:
+    path = large_04.path
     group = zarr.open_group(path, mode="r", zarr_format=2)
     image = ome_zarr_models.v04.Image.from_zarr(group)
     assert image.labels is not None
@@ -565,8 +668,6 @@ def test_the_older_form_holds_the_same(large: Heatmap, tmp_path: Path) -> None:
         np.testing.assert_array_equal(group[f"labels/tissue/{level}"][...], newer[f"labels/tissue/{level}"][...])
     assert opened.attributes == large.attributes
     np.testing.assert_array_equal(opened.grid.cells, large.grid.cells)
-    with pytest.raises(OutputError, match="is there already"):
-        write_ngff_04(large, path)
 
 
 def test_a_run_can_end_in_the_older_form(tmp_path: Path, grid: Grid) -> None:
@@ -577,9 +678,4 @@ def test_a_run_can_end_in_the_older_form(tmp_path: Path, grid: Grid) -> None:
     assert begin(path, grid).complete
     ome_zarr_models.v04.Image.from_zarr(zarr.open_group(path, mode="r"))
     with pytest.raises(ResultsMismatchError, match="model"):
-        begin(path, grid, identity=IDENTITY | {"bundle": "x"})
-
-
-def test_a_map_that_is_not_finished_is_not_exported(tmp_path: Path, grid: Grid) -> None:
-    with pytest.raises(OutputError, match="not finished"):
-        write_ngff_04(begin(tmp_path / "heatmap.zarr", grid), tmp_path / "old.zarr")
+        begin(path, grid, identity=replace(IDENTITY, bundle="x"))

@@ -2,7 +2,8 @@ import pytest
 
 from wsi_pipeline.config import load_settings
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.jobs import plan_jobs, read_mpp_csv, slide_name
+from wsi_pipeline.jobs import plan_jobs, read_mpp_csv
+from wsi_pipeline.slides.files import slide_id
 
 
 @pytest.mark.parametrize(
@@ -11,16 +12,16 @@ from wsi_pipeline.jobs import plan_jobs, read_mpp_csv, slide_name
         ("/data/CMU-1.svs", "CMU-1"),
         ("/data/case 7 (späť).ome.tif", "case 7 (späť)"),
         ("s3://bucket/a/b.ndpi", "b"),
+        ("https://host/a/b.ome.tiff?X-Amz-Signature=secret", "b"),
         ("/data/all.zip::8863", "8863"),
         ("/data/8863", "8863"),
         ("/data/v1.2.scan.tiff", "v1.2.scan"),
-        ("C:\\slides\\a.svs", "a"),
         ("/data/...", "slide"),
         ("/data/a:b.svs", "a_b"),
     ],
 )
 def test_slides_are_named_for_people_and_file_systems(path, name):
-    assert slide_name(path) == name
+    assert slide_id(path) == name
 
 
 def jobs(paths, tmp_path, **settings):
@@ -47,6 +48,14 @@ def test_resolutions_come_from_the_csv_first(tmp_path):
     file.write_text("slide,mpp\nx.svs,0.5\ny,0.25\n/b/z.svs,1\n", encoding="utf-8")
     planned = jobs(["/a/x.svs", "/a/y.svs", "/b/z.svs", "/b/other.svs"], tmp_path, mpp=0.3, mpp_csv=str(file))
     assert [job.source.mpp for job in planned] == [0.5, 0.25, 1.0, 0.3]
+
+
+def test_relative_paths_in_the_csv_count_and_unknown_slides_are_told(tmp_path, caplog):
+    file = tmp_path / "mpp.csv"
+    file.write_text("slide,mpp\nslides/x.svs,0.5\ntypo.svs,0.3\n", encoding="utf-8")
+    (job,) = jobs(["slides/x.svs"], tmp_path, mpp_csv=str(file))
+    assert job.source.mpp == 0.5
+    assert "not in this run: typo.svs" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,8 @@ def test_a_wsinfer_bundle_loads(tmp_path):
     ("changes", "expected"),
     [
         ({"num_classes": 3}, "num_classes is 3, class_names has 2"),
+        ({"class_names": ["IDC", "IDC"]}, "class_names repeat"),
+        ({"transform": [{"name": "Normalize", "arguments": {"mean": [0, 0, 0], "std": [0, 1, 1]}}]}, "std.0"),
         ({"spec_version": "2.0"}, "spec_version"),
         ({"spacing_um_px": 896}, "spacing_um_px"),
         ({"transform": [{"name": "Rotate"}]}, "unknown transform 'Rotate'"),

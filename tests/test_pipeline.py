@@ -1,6 +1,7 @@
 """The main job from files to files, with a network whose map numpy can work out."""
 
 import csv
+import errno
 import json
 import os
 import random
@@ -17,12 +18,14 @@ from helpers import redness, tissue_picture, write_redness_bundle
 from qupath_rules import check_geojson
 from tiffs import break_tile, write_pyramid
 
-from wsi_pipeline import pipeline
+from wsi_pipeline import files, pipeline
 from wsi_pipeline.config import Settings, load_settings
-from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotFoundError
+from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotFoundError, SlideReadError
+from wsi_pipeline.geometry import Box
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.slides.openslide_reader import OpenSlideReader
 
 SMALL = {"tissue_min_area_um2": 500, "tissue_min_hole_um2": 500, "tissue_closing_um": 4, "min_region_um2": 0}
 THRESHOLD = {"threshold": 0.85}  # crosses the tissue of the test picture
@@ -100,12 +103,15 @@ def test_a_slide_becomes_a_map_outlines_pictures_and_numbers(tmp_path, slide, se
     assert row["status"] == "done"
 
 
-def test_workers_change_no_bit(tmp_path, slide, bundle):
+def test_workers_change_no_bit(tmp_path, slide, bundle, monkeypatch):
+    monkeypatch.setattr("wsi_pipeline.grid.MAX_BLOCK_CELLS", 4)
     maps = []
     for workers in (0, 2):
         out = tmp_path / str(workers)
         pipeline.run([str(slide)], out, make_settings(bundle, workers=workers))
-        maps.append(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"))
+        heatmap = Heatmap.open(out / "röt 1" / "heatmap.zarr")
+        assert len(heatmap.grid.blocks()) > 10
+        maps.append(heatmap.probability("IDC"))
     assert np.array_equal(*maps, equal_nan=True)
 
 
@@ -134,6 +140,67 @@ def test_results_of_other_settings_are_never_mixed(tmp_path, slide, bundle, sett
     assert "settings" in refused.error["why"]
     bigger = make_settings(bundle, cell="25um")
     assert only(pipeline.run([str(slide)], tmp_path, bigger, overwrite=True)).summary.cell_um == 25
+
+
+def test_what_is_missing_is_made_again_and_what_is_outdated_goes(tmp_path, slide, bundle):
+    folder = tmp_path / "röt 1"
+    pipeline.run([str(slide)], tmp_path, make_settings(bundle, cells=True))
+    for name in ("overlay.png", "heatmap.zarr"):
+        shutil.move(folder / name, tmp_path / name)
+        assert only(pipeline.run([str(slide)], tmp_path, make_settings(bundle, cells=True))).status == "done"
+        assert (folder / name).exists()
+    assert (folder / "cells.geojson.gz").exists()
+    coarse = make_settings(bundle, cell="25um")
+    assert only(pipeline.run([str(slide)], tmp_path, coarse, overwrite=True)).status == "done"
+    assert not (folder / "cells.geojson.gz").exists()  # it told of other cells
+
+
+def test_what_the_map_says_of_its_making_holds_after_another_threshold(tmp_path, slide, bundle, settings):
+    pipeline.run([str(slide)], tmp_path, settings)
+    pipeline.run([str(slide)], tmp_path, make_settings(bundle, threshold=0.7), overwrite=True)
+    provenance = Heatmap.open(tmp_path / "röt 1" / "heatmap.zarr").attributes["provenance"]
+    assert "threshold" not in json.dumps(provenance["settings"])
+    assert provenance["settings"]["grid"]["cell"] == "50px@40x"
+
+
+def test_the_stored_tissue_is_the_tissue_not_the_run(tmp_path, slide, bundle):
+    pipeline.run([str(slide)], tmp_path, make_settings(bundle, min_tissue=0.99))
+    heatmap = Heatmap.open(tmp_path / "röt 1" / "heatmap.zarr")
+    assert heatmap.tissue.sum() > len(heatmap.grid.cells)
+
+
+def test_results_never_go_into_the_slide_itself(tmp_path, settings):
+    companion = tmp_path / "scan"
+    companion.mkdir()
+    (tmp_path / "scan.mrxs").write_bytes(b"not a real one")
+    (failed,) = pipeline.run([str(tmp_path / "scan.mrxs")], tmp_path, settings).failed
+    assert "is a part of the slide" in failed.error["why"]
+    assert list(companion.iterdir()) == []
+
+
+def test_a_damaged_patch_case_beside_its_results_keeps_every_file(tmp_path, bundle):
+    case = tmp_path / "idc" / "77"
+    (case / "0").mkdir(parents=True)
+    for x in range(4):
+        (case / "0" / f"77_idx5_x{x * 50 + 1}_y1_class0.png").write_bytes(b"no picture")
+    before = sorted(case.rglob("*"))
+    for out in (tmp_path / "idc", tmp_path / "out"):
+        (failed,) = pipeline.run([str(case)], out, make_settings(bundle)).failed
+        assert failed.error["type"] != "TypeError"
+    assert sorted(case.rglob("*")) == before
+
+
+def test_pixels_that_are_not_square_are_measured_as_they_are(tmp_path, settings):
+    """0.25 x 0.4 µm/px: cells are 50 x 31.25 px, and areas count in both directions."""
+    resolution = {"resolution": (1e4 / 0.25, 1e4 / 0.4), "resolutionunit": "CENTIMETER"}
+    slide = write_pyramid(tmp_path / "s.tiff", base=tissue_picture(), mpp=None, factors=(1,), **resolution)
+    allowed = settings.model_copy(update={"grid": settings.grid.model_copy(update={"allow_upsampling": True})})
+    summary = only(pipeline.run([str(slide)], tmp_path / "out", allowed)).summary
+    assert summary.mpp == pytest.approx((0.25, 0.4))
+    heatmap = Heatmap.open(tmp_path / "out" / "s" / "heatmap.zarr")
+    assert heatmap.grid.shape == (26, 20)
+    assert heatmap.grid.cell_area_um2[5, 5] == pytest.approx(12.5 * 12.5, rel=0.03)
+    assert summary.tissue_mm2 == pytest.approx(np.pi * 0.16 * 1000 * 800 * 0.25 * 0.4e-6, rel=0.25)
 
 
 def test_slides_of_one_name_do_not_overwrite_each_other(tmp_path, settings):
@@ -185,6 +252,24 @@ def test_one_corrupt_tile_costs_its_cells_and_is_told(tmp_path, settings):
     summary = {result.slide: result for result in results}["broken"].summary
     assert summary.unreadable_cells == len(rows)
     assert any("could not be read" in warning for warning in summary.warnings)
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path, slide, settings, monkeypatch):
+    """A disk or network that was away for a moment leaves no hole for good."""
+    read = OpenSlideReader.read
+
+    def faulty(self, box, scale):
+        if box.intersection(Box(520, 390, 100, 100)).width and box.intersection(Box(520, 390, 100, 100)).height:
+            raise SlideReadError(self.info.path, "is away for a moment")
+        return read(self, box, scale)
+
+    monkeypatch.setattr(OpenSlideReader, "read", faulty)
+    holed = only(pipeline.run([str(slide)], tmp_path, settings))
+    assert holed.summary.unreadable_cells
+    monkeypatch.setattr(OpenSlideReader, "read", read)
+    whole = only(pipeline.run([str(slide)], tmp_path, settings))
+    assert (whole.status, whole.summary.unreadable_cells) == ("done", 0)
+    assert only(pipeline.run([str(slide)], tmp_path, settings)).status == "skipped"
 
 
 def test_a_slide_that_is_mostly_damaged_fails(tmp_path, settings):
@@ -284,6 +369,28 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, slide, settings, monkeypat
         Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC") for out in (whole, tmp_path / "out")
     )
     assert np.array_equal(first, second, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["regions.geojson", "overlay.png", "tissue.png", "summary.json", "run.json"])
+def test_a_disk_that_is_full_at_any_file_leaves_nothing_half_written(tmp_path, slide, settings, monkeypatch, name):
+    real = files.sync
+
+    def full(path: Path) -> None:
+        if path.name.endswith(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path)
+
+    monkeypatch.setattr(files, "sync", full)
+    if name == "run.json":
+        with pytest.raises(OutputError, match=r"run\.json: cannot be written \(No space left on device\)"):
+            pipeline.run([str(slide)], tmp_path, settings)
+    else:
+        (failed,) = pipeline.run([str(slide)], tmp_path, settings).failed
+        assert "No space left on device" in failed.error["why"]
+    assert not list(tmp_path.rglob(f"*{name}"))
+    assert not list(tmp_path.rglob("*-part-*"))
+    monkeypatch.setattr(files, "sync", real)
+    assert only(pipeline.run([str(slide)], tmp_path, settings)).status == "done"
 
 
 RUN = """

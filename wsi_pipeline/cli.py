@@ -6,11 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from wsi_pipeline import __version__
 from wsi_pipeline.config import Settings, load_settings, options
-from wsi_pipeline.errors import OutputError, WsiPipelineError
+from wsi_pipeline.errors import ClusterError, ConfigError, InferenceError, OutputError, WsiPipelineError
+
+if TYPE_CHECKING:
+    from wsi_pipeline.manifest import RunRecord
 
 OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"wsi-pipeline: {error}", file=sys.stderr)
-        return SOME_FAILED if isinstance(error, OutputError) and args.command is _run else USAGE
+        return SOME_FAILED if isinstance(error, OutputError | ClusterError | InferenceError) else USAGE
     except KeyboardInterrupt:
         print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
         return INTERRUPTED
@@ -47,21 +50,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="wsi-pipeline",
         description="Whole-slide images of breast tissue in; heatmaps of invasive ductal carcinoma, QuPath outlines "
         "and areas in mm² out.",
         epilog=_EPILOG,
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"wsi-pipeline {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the program does")
 
+    for add in (_run_parser, _demo_parser, _inspect_parser, _assemble_parser):
+        add(commands, common)
+    return parser
+
+
+_RUN_EPILOG = """\
+Each slide gets a folder in DIR with heatmap.zarr, regions.geojson (drag it onto the slide in QuPath), overlay.png,
+tissue.png and summary.json; the run gets summary.csv and run.json. Run the same command again to resume.
+
+exit status: 0 all well, 1 some slides failed (listed at the end), 2 wrong usage"""
+
+
+def _run_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     run = commands.add_parser(
-        "run", parents=[common], help="slides in, heatmaps and outlines out", epilog=_RUN_EPILOG, formatter_class=raw
+        "run",
+        parents=[common],
+        help="slides in, heatmaps and outlines out",
+        epilog=_RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
         "inputs",
@@ -82,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run)
     run.set_defaults(command=_run)
 
+
+def _demo_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     demo = commands.add_parser("demo", parents=[common], help="make an example slide and run the whole job on it")
     demo.add_argument(
         "--out",
@@ -90,11 +111,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of slide and results (default: %(default)s)",
     )
-    demo.add_argument("--width", type=int, default=10_000, help="of the slide, px at 0.25 µm/px (default: %(default)s)")
-    demo.add_argument("--height", type=int, default=8_000, help="of the slide, px at 0.25 µm/px (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0, help="another seed draws other tissue (default: %(default)s)")
+    demo.add_argument(
+        "--width", type=_natural, default=10_000, help="of the slide, px at 0.25 µm/px (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--height", type=_natural, default=8_000, help="of the slide, px at 0.25 µm/px (default: %(default)s)"
+    )
+    demo.add_argument("--seed", type=_natural, default=0, help="another seed draws other tissue (default: %(default)s)")
     demo.set_defaults(command=_demo)
 
+
+def _inspect_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     inspect = commands.add_parser("inspect", parents=[common], help="what a slide is, and how many cells a run has")
     inspect.add_argument("inputs", nargs="+", metavar="SLIDE", help="as for run")
     inspect.add_argument("--config", metavar="FILE", help="YAML file of settings, or a shipped one")
@@ -102,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(inspect, sections={None, "slides", "tissue", "grid"})
     inspect.set_defaults(command=_inspect)
 
+
+def _assemble_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     assemble = commands.add_parser(
         "assemble", parents=[common], help="write Kaggle patch cases as pyramidal OME-TIFF with their labels"
     )
@@ -109,14 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     assemble.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the images")
     assemble.add_argument("--overwrite", action="store_true", help="replace images that are there")
     assemble.set_defaults(command=_assemble)
-    return parser
-
-
-_RUN_EPILOG = """\
-Each slide gets a folder in DIR with heatmap.zarr, regions.geojson (drag it onto the slide in QuPath), overlay.png,
-tissue.png and summary.json; the run gets summary.csv and run.json. Run the same command again to resume.
-
-exit status: 0 all well, 1 some slides failed (listed at the end), 2 wrong usage"""
 
 
 def _add_settings(parser: argparse.ArgumentParser, sections: set[str | None] | None = None) -> None:
@@ -142,6 +163,14 @@ def _add_settings(parser: argparse.ArgumentParser, sections: set[str | None] | N
         )
 
 
+def _natural(text: str) -> int:
+    """Type of an option that counts something."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
 def _kind(annotation: Any) -> tuple[type, tuple[str, ...] | None]:
     """Type and choices of a setting: of ``X | None`` the X, of a Literal its values."""
     if get_origin(annotation) in (Union, UnionType):
@@ -159,8 +188,6 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from wsi_pipeline.errors import ConfigError
-
     if args.cluster and args.scheduler:
         raise ConfigError("run", "--cluster and --scheduler exclude each other", "Give one of them.")
     settings = _settings(args)
@@ -185,10 +212,15 @@ def _run(args: argparse.Namespace) -> int:
         )
     done, skipped = (sum(r.status == status for r in record.results) for status in ("done", "skipped"))
     print(f"{done} slides done, {skipped} done before, {len(record.failed)} failed. Results: {args.out}/summary.csv")
+    return _report_failures(record, debug=args.debug)
+
+
+def _report_failures(record: "RunRecord", *, debug: bool) -> int:
+    """List the slides that failed, and say so in the status."""
     for result in record.failed:
         error = result.error or {}
         print(f"FAILED {result.slide}: {error['where']}: {error['why']}. {error['hint']}".rstrip(), file=sys.stderr)
-        if args.debug:
+        if debug:
             print(error.get("traceback", ""), file=sys.stderr)
     return SOME_FAILED if record.failed else OK
 
@@ -200,19 +232,22 @@ def _demo(args: argparse.Namespace) -> int:
 
     with Progress() as progress:
         found = run_demo(args.out, Size(args.width, args.height), args.seed, progress)
-    print(found.text())
-    return OK
+    if not found.record.failed:
+        print(found.text())
+    return _report_failures(found.record, debug=args.debug)
 
 
 def _inspect(args: argparse.Namespace) -> int:
     import json
 
+    from wsi_pipeline.grid import CellSpec
     from wsi_pipeline.inspection import inspect_slide
     from wsi_pipeline.models.bundle import load_bundle
     from wsi_pipeline.slides import find_slides
 
     settings, status, found = _settings(args), OK, []
     bundle = load_bundle(settings.model)
+    CellSpec.parse(settings.grid.cell)
     for path in find_slides(args.inputs):
         try:
             report = inspect_slide(path, settings, bundle)

@@ -15,10 +15,14 @@ from pydantic.fields import FieldInfo
 from wsi_pipeline.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Length = Annotated[float, Field(ge=0)]
+Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 Reader = Literal["auto", "openslide", "tiff", "kaggle"]
+
+
+RESEARCH_USE = "For research use only"
+"""Stands on every output that a person reads."""
 
 
 class _Section(BaseModel):
@@ -51,7 +55,7 @@ class GridSettings(_Section):
 
 
 class InferenceSettings(_Section):
-    """How the network runs. None of these changes a result by more than rounding."""
+    """How the network runs. On one kind of device none of these changes a result; mixed precision rounds."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the network runs")
     batch_size: int | None = Field(None, ge=1, description="fields of view per batch; default 256 on CPU, 1024 on GPU")
@@ -144,8 +148,8 @@ def load_settings(file: str | Path | None = None, overrides: Mapping[str, object
         section, _ = options()[name]
         if section is None:
             values[name] = value
-        else:
-            values[section] = {**(values.get(section) or {}), name: value}
+        elif isinstance(values.setdefault(section, {}), dict):  # else the validation below says what is wrong
+            values[section] = {**values[section], name: value}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

@@ -7,11 +7,12 @@ import numpy as np
 
 from wsi_pipeline import pipeline
 from wsi_pipeline.config import Settings
-from wsi_pipeline.errors import WsiPipelineError
+from wsi_pipeline.files import make_folder
 from wsi_pipeline.geometry import Scale, Size
 from wsi_pipeline.grid import mask_fraction
 from wsi_pipeline.heatmap import Heatmap
-from wsi_pipeline.manifest import Summary
+from wsi_pipeline.manifest import TABLE_FILE, RunRecord
+from wsi_pipeline.outputs import HEATMAP, OVERLAY, REGIONS, TISSUE
 from wsi_pipeline.phantom import Phantom, write_phantom
 from wsi_pipeline.progress import Progress
 
@@ -24,18 +25,20 @@ class DemoResult:
     """Where the demo's results are, and how good they are."""
 
     folder: Path
-    summary: Summary
+    record: RunRecord
     auroc: float | None
-    """Of the cells' probability against the true tumour mask; None where the slide has no tumour."""
+    """Of the cells' probability against the true tumour mask; None where the slide failed or has no tumour."""
 
     def text(self) -> str:
         """What to look at."""
-        folder = self.folder / "results" / SLIDE_NAME
-        found = (
-            "the slide drew no tumour"
-            if self.auroc is None
-            else f"AUROC {self.auroc:.3f} over {self.summary.cells:,} cells"
-        )
+        results, slide = self.folder / "results", slide_path(self.folder)
+        found = "the slide drew no tumour" if self.auroc is None else f"AUROC {self.auroc:.3f}"
+        files = {
+            OVERLAY: "the map over the tissue",
+            TISSUE: "what was taken for tissue",
+            REGIONS: f"the outlines: in QuPath, drag them onto {slide}",
+            HEATMAP: "OME-Zarr, for napari, dask and Python",
+        }
         return "\n".join(
             [
                 f"How well the map finds the drawn nests: {found}.",
@@ -43,24 +46,25 @@ class DemoResult:
                 "accurate the model is. Its accuracy on unseen real cases stands in the README.)",
                 "",
                 "Look at:",
-                f"  {folder / 'overlay.png'}        the map over the tissue",
-                f"  {folder / 'tissue.png'}         what was taken for tissue",
-                f"  {folder / 'regions.geojson'}    the outlines: in QuPath, drag them onto",
-                f"      {self.folder / 'slides' / SLIDE_NAME}.tiff",
-                f"  {folder / 'heatmap.zarr'}       OME-Zarr, for napari, dask and Python",
-                f"  {self.folder / 'results' / 'summary.csv'}      the numbers",
+                *(f"  {results / SLIDE_NAME / name}\n      {what}" for name, what in files.items()),
+                f"  {results / TABLE_FILE}\n      the numbers",
             ]
         )
+
+
+def slide_path(folder: Path) -> Path:
+    """Where the demo's slide lies."""
+    return folder / "slides" / f"{SLIDE_NAME}.tiff"
 
 
 def run_demo(folder: Path, size: Size, seed: int, progress: Progress) -> DemoResult:
     """Make a slide, run the whole job on it, compare the map with the truth.
 
     Raises:
-        WsiPipelineError: where the slide cannot be written or fails.
+        OutputError: where the slide cannot be written.
     """
-    slide = folder / "slides" / f"{SLIDE_NAME}.tiff"
-    slide.parent.mkdir(parents=True, exist_ok=True)
+    slide = slide_path(folder)
+    make_folder(slide.parent)
     phantom = write_phantom(slide, size, seed=seed, progress=lambda done, total: progress.cells("drawing", done, total))
     record = pipeline.run(
         [str(slide)],
@@ -71,12 +75,8 @@ def run_demo(folder: Path, size: Size, seed: int, progress: Progress) -> DemoRes
         on_cells=progress.cells,
         on_slide=progress.slide,
     )
-    result = record.results[0]
-    if result.summary is None:
-        error = result.error or {}
-        raise WsiPipelineError(error.get("where", slide), error.get("why", "failed"), error.get("hint", ""))
-    heatmap = Heatmap.open(folder / "results" / result.folder / "heatmap.zarr")
-    return DemoResult(folder=folder, summary=result.summary, auroc=map_auroc(heatmap, phantom))
+    auroc = None if record.failed else map_auroc(Heatmap.open(folder / "results" / SLIDE_NAME / HEATMAP), phantom)
+    return DemoResult(folder=folder, record=record, auroc=auroc)
 
 
 def map_auroc(heatmap: Heatmap, phantom: Phantom, class_name: str = "IDC") -> float | None:

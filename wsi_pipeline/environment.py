@@ -1,11 +1,11 @@
 """What a run ran on and with: versions and hardware, for the record."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from wsi_pipeline import __version__
+from wsi_pipeline.patches import available_cores
 
 _PACKAGES = (
     *("numpy", "openslide-python", "openslide-bin", "scikit-image", "shapely", "tifffile", "tiffslide", "torch"),
@@ -28,11 +28,10 @@ def hardware() -> dict[str, Any]:
     """Operating system, processor, cores that this process may use, and GPUs."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": platform.platform(),
         "machine": platform.machine(),
         "host": platform.node(),
-        "cores": cores,
+        "cores": len(available_cores()),
         "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
     }

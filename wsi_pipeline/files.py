@@ -34,6 +34,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OutputError: where that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, f"cannot be made ({error.strerror or error})", "Choose another folder.") from error
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk. Folders cannot be synced on Windows; there it does nothing."""
     if path.is_dir() and os.name == "nt":

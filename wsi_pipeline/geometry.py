@@ -145,7 +145,7 @@ class SlideInfo:
     reader: str
     """Reader in use: ``openslide``, ``tiff`` or ``kaggle``."""
     fingerprint: str
-    """SHA-256 (hex) that changes when the content does; the same on every machine."""
+    """SHA-256 (hex) of the file's size, both its ends and samples between; the same on every machine and path."""
     warnings: tuple[str, ...] = ()
     """Oddities met on opening, each a sentence."""
 

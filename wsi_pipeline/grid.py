@@ -155,6 +155,12 @@ class Grid:
         high = np.array([self.extent.right, self.extent.bottom]) + slack
         return int(((start < low) | (end > high)).any(axis=1).sum())
 
+    def cell_mask(self) -> NDArray[np.bool_]:
+        """[rows, cols]: True where a cell belongs to the run."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask[self.cells[:, 0], self.cells[:, 1]] = True
+        return mask
+
     def blocks(self) -> list[Block]:
         """The blocks that hold at least one cell, top to bottom, left to right; every cell is in exactly one."""
         if not len(self.cells):

@@ -76,7 +76,7 @@ class Predictor:
     """A bundle's network, ready on its device; serves any number of slides.
 
     Batches always have the same shape (the last is filled up), so that a cell's probability does not depend on which
-    other cells it was computed with: a resumed run gives the same map, bit for bit.
+    other cells it was computed with: on one kind of device, a resumed run gives the same map, bit for bit.
     """
 
     bundle: ModelBundle
@@ -87,7 +87,7 @@ class Predictor:
 
     def __post_init__(self) -> None:
         card = self.bundle.card
-        self.batch_size = self.batch_size or DEFAULT_BATCH[self.device.type]
+        self._batch = self.batch_size or DEFAULT_BATCH[self.device.type]
         self._network = self.bundle.build().to(self.device).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(card.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(card.std, device=self.device)[:, None, None]
@@ -99,7 +99,6 @@ class Predictor:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        assert self.batch_size is not None
         waiting: deque[Tensor] = deque()
         held, pending = 0, deque[_Open]()
         for block in self._timed(blocks):
@@ -107,9 +106,9 @@ class Predictor:
             fields = self._cut(block)
             held += len(fields)
             waiting.append(fields)
-            while held >= self.batch_size:
-                self._deliver(pending, self._run(_take(waiting, self.batch_size)))
-                held -= self.batch_size
+            while held >= self._batch:
+                self._deliver(pending, self._run(_take(waiting, self._batch)))
+                held -= self._batch
             yield from _finished(pending)
         if held:
             self._deliver(pending, self._run(_take(waiting, held)))
@@ -117,8 +116,7 @@ class Predictor:
 
     def probabilities(self, fields: Tensor) -> NDArray[np.float32]:
         """Probabilities [n, classes] of fields of view uint8 [n, size_px, size_px, 3], in batches of the fixed size."""
-        assert self.batch_size is not None
-        parts = [self._run(part) for part in fields.to(self.device).permute(0, 3, 1, 2).split(self.batch_size)]
+        parts = [self._run(part) for part in fields.to(self.device).permute(0, 3, 1, 2).split(self._batch)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.bundle.card.class_names)), np.float32)
 
     def _timed(self, blocks: Iterable[PixelBlock]) -> Iterator[PixelBlock]:
@@ -147,18 +145,12 @@ class Predictor:
     def _run(self, fields: Tensor) -> NDArray[np.float32]:
         started = time.perf_counter()
         count, card = len(fields), self.bundle.card
-        assert self.batch_size is not None
-        batch = torch.cat([fields, fields.new_zeros(self.batch_size - count, *fields.shape[1:])])
-        batch = ((batch.float() / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        if card.input_px != card.patch_size_px:
-            side = (card.input_px, card.input_px)
-            batch = functional.interpolate(batch, side, mode="bilinear", antialias=True, align_corners=False)
         try:
             with torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
-                logits = self._network(batch)
+                logits = self._network(self._prepare(fields))
         except torch.OutOfMemoryError as error:
             raise InferenceError(
-                f"network {card.name}", "the device's memory is full", f"Try --batch-size {self.batch_size // 2}."
+                f"network {card.name}", "the device's memory is full", f"Try --batch-size {max(1, self._batch // 2)}."
             ) from error
         except RuntimeError as error:
             raise InferenceError(f"network {card.name}", f"failed ({str(error).splitlines()[0]})") from error
@@ -171,6 +163,16 @@ class Predictor:
             )
         self.seconds.network += time.perf_counter() - started
         return scores
+
+    def _prepare(self, fields: Tensor) -> Tensor:
+        """What the network takes: the batch filled up, normalised and resized."""
+        card = self.bundle.card
+        batch = torch.cat([fields, fields.new_zeros(self._batch - len(fields), *fields.shape[1:])])
+        batch = ((batch.float() / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        if card.input_px != card.patch_size_px:
+            side = (card.input_px, card.input_px)
+            batch = functional.interpolate(batch, side, mode="bilinear", antialias=True, align_corners=False)
+        return batch
 
     def _check_classes(self) -> None:
         card = self.bundle.card

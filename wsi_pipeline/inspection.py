@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wsi_pipeline.config import Settings
-from wsi_pipeline.errors import ResolutionError
+from wsi_pipeline.errors import ConfigError, ResolutionError, SlideFormatError
 from wsi_pipeline.jobs import plan_jobs
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.plan import plan_slide
@@ -41,7 +41,7 @@ def inspect_slide(path: str, settings: Settings, bundle: ModelBundle) -> dict[st
             )
             try:
                 facts |= _run_facts(slide, settings, bundle)
-            except ResolutionError as error:
+            except (ResolutionError, SlideFormatError, ConfigError) as error:
                 facts["cells"] = f"none: {error.why}"
         if info.warnings:
             facts["notes"] = "; ".join(info.warnings)

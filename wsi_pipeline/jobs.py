@@ -1,8 +1,8 @@
 """From what a user names to the slides of a run, each with its own folder and resolution."""
 
 import csv
+import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError, ResolutionError
 from wsi_pipeline.geometry import Mpp
 from wsi_pipeline.patches import SlideSource
+from wsi_pipeline.slides.files import slide_id, without_query
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,11 @@ class SlideJob:
     settings: Settings
     overwrite: bool = False
 
+    @property
+    def path(self) -> str:
+        """The slide's address as it may be written down."""
+        return without_query(self.source.path)
+
 
 def plan_jobs(
     paths: Sequence[str], out: Path, settings: Settings, bundle: Path, bundle_digest: str, *, overwrite: bool
@@ -39,17 +47,21 @@ def plan_jobs(
         ConfigError: where the CSV file of resolutions is wrong.
     """
     mpp_of = read_mpp_csv(Path(settings.slides.mpp_csv)) if settings.slides.mpp_csv else {}
-    paths = [_absolute(path) for path in paths]
-    names = [slide_name(path) for path in paths]
+    absolute = [_absolute(path) for path in paths]
+    names = [slide_id(path) for path in absolute]
     seen = Counter(name.casefold() for name in names)  # some file systems do not tell case apart
-    jobs = []
-    for path, name in zip(paths, names, strict=True):
+    jobs, used = [], set[str]()
+    for given, path, name in zip(paths, absolute, names, strict=True):
         folder = name if seen[name.casefold()] == 1 else f"{name}-{sha256(path.encode()).hexdigest()[:8]}"
-        keys = (path, PurePosixPath(path.replace("\\", "/")).name, name)
-        mpp = next((mpp_of[key] for key in keys if key in mpp_of), settings.slides.mpp)
+        keys = [key for key in (given, path, PurePosixPath(path.replace("\\", "/")).name, name) if key in mpp_of]
+        used.update(keys)
         jobs.append(
             SlideJob(
-                source=SlideSource(path=path, reader=settings.slides.reader, mpp=mpp),
+                source=SlideSource(
+                    path=path,
+                    reader=settings.slides.reader,
+                    mpp=mpp_of[keys[0]] if keys else settings.slides.mpp,
+                ),
                 slide_id=name,
                 folder=out / folder,
                 bundle=str(bundle),
@@ -58,6 +70,8 @@ def plan_jobs(
                 overwrite=overwrite,
             )
         )
+    if unused := sorted(mpp_of.keys() - used):
+        log.warning("%s names slides that are not in this run: %s", settings.slides.mpp_csv, ", ".join(unused[:5]))
     return jobs
 
 
@@ -67,14 +81,6 @@ def _absolute(path: str) -> str:
         return path
     file, mark, case = path.partition("::")
     return f"{os.path.abspath(file)}{mark}{case}"  # noqa: PTH100  (links are kept, as the user named them)
-
-
-def slide_name(path: str) -> str:
-    """A name for people and files: the stem without ``.ome``, or the case of a patch archive."""
-    archive, _, case = path.partition("::") if "://" not in path else (path, "", "")
-    leaf = case or PurePosixPath(archive.replace("\\", "/").rstrip("/")).name
-    stem = leaf if case else re.sub(r"(\.ome)?\.[A-Za-z]\w{1,5}$", "", leaf)
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", stem).strip(". ") or "slide"
 
 
 def read_mpp_csv(file: Path) -> dict[str, float]:

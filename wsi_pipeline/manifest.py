@@ -2,15 +2,16 @@
 
 import csv
 import json
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.errors import ResultsMismatchError, WsiPipelineError
 from wsi_pipeline.files import atomic_path, write_json
 
-RESEARCH_USE = "For research use only"
 SUMMARY_FILE, RUN_FILE, TABLE_FILE = "summary.json", "run.json", "summary.csv"
 
 
@@ -85,7 +86,7 @@ class Summary:
             ResultsMismatchError: where it cannot be read or has other keys.
         """
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = dict(json.loads(file.read_text(encoding="utf-8")))
             identity = Identity(**values.pop("identity"))
             values["mpp"], values["warnings"] = tuple(values["mpp"]), tuple(values["warnings"])
             return cls(identity=identity, **values)
@@ -111,18 +112,19 @@ class SlideResult:
     """``skipped``: finished before with the same slide, model and settings."""
     summary: Summary | None = None
     error: dict[str, str] | None = None
-    """type, where, why, hint; and traceback for faults of the program."""
+    """type, where, why, hint; and the traceback of a fault of the program."""
 
 
 def describe_error(error: Exception) -> dict[str, str]:
-    """An error as `SlideResult` keeps it."""
+    """An error as `SlideResult` keeps it; one that is no `WsiPipelineError` is a fault of the program."""
     if isinstance(error, WsiPipelineError):
         return {"type": type(error).__name__, "where": error.where, "why": error.why, "hint": error.hint}
     return {
         "type": type(error).__name__,
         "where": "wsi_pipeline",
         "why": " ".join(str(error).split()) or "unexpected fault of the program",
-        "hint": "Please report it, with the output of the same command and --debug.",
+        "hint": f"This is a fault of the program: please report it, with its traceback in {RUN_FILE}.",
+        "traceback": "".join(traceback.format_exception(error)),
     }
 
 

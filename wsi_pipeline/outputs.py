@@ -1,6 +1,7 @@
 """What is made of a finished heatmap: regions, pictures and numbers."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,28 @@ from wsi_pipeline.geojson import write_cells, write_regions
 from wsi_pipeline.grid import UPSAMPLE_TOLERANCE
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.jobs import SlideJob
-from wsi_pipeline.manifest import Identity, Summary
+from wsi_pipeline.manifest import SUMMARY_FILE, Identity, Summary
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.plan import SlidePlan
 from wsi_pipeline.regions import Region, find_regions
 from wsi_pipeline.render import draw_overlay, draw_tissue
 from wsi_pipeline.timing import Stopwatch
+
+HEATMAP, REGIONS, CELLS = "heatmap.zarr", "regions.geojson", "cells.geojson.gz"
+OVERLAY, TISSUE = "overlay.png", "tissue.png"
+"""What lies in a slide's folder, beside its summary."""
+
+
+def missing_outputs(folder: Path, settings: Settings) -> list[str]:
+    """Names of the files that a finished slide has and `folder` lacks."""
+    wanted = [HEATMAP, REGIONS, OVERLAY, TISSUE, *([CELLS] if settings.output.cells else [])]
+    return [name for name in wanted if not (folder / name).exists()]
+
+
+def remove_derived(folder: Path) -> None:
+    """Remove all but the heatmap, the summary first: from then on the folder is not complete."""
+    for name in (SUMMARY_FILE, REGIONS, CELLS, OVERLAY, TISSUE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_outputs(
@@ -28,19 +45,13 @@ def write_outputs(
     namespace = f"{identity.slide}/{identity.bundle}/{identity.settings}"
     with watch.stage("regions"):
         regions = find_regions(probability, grid, threshold=threshold, settings=settings.regions, namespace=namespace)
-        write_regions(job.folder / "regions.geojson", regions, grid, class_name=card.positive_class)
+        write_regions(job.folder / REGIONS, regions, grid, class_name=card.positive_class)
         if settings.output.cells:
-            write_cells(
-                job.folder / "cells.geojson.gz",
-                probability,
-                grid,
-                namespace=namespace,
-                class_name=card.positive_class,
-            )
+            write_cells(job.folder / CELLS, probability, grid, namespace=namespace, class_name=card.positive_class)
     with watch.stage("render"):
-        draw_tissue(job.folder / "tissue.png", plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=job.slide_id)
+        draw_tissue(job.folder / TISSUE, plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=job.slide_id)
         draw_overlay(
-            job.folder / "overlay.png",
+            job.folder / OVERLAY,
             plan.thumbnail,
             probability,
             grid,
@@ -71,7 +82,7 @@ def _summarise(
     threshold, source = choose_threshold(job.settings, card)
     return Summary(
         slide=job.slide_id,
-        path=job.source.path,
+        path=job.path,
         identity=identity,
         tissue_mm2=plan.tissue.area_mm2(grid.mpp),
         analysed_mm2=analysed,
@@ -91,11 +102,11 @@ def _summarise(
         model=card.name,
         reader=info.reader,
         seconds=seconds,
-        warnings=(*info.warnings, *_warnings(plan, scored)),
+        warnings=(*info.warnings, *_warnings(plan, scored, job.settings.grid.cell)),
     )
 
 
-def _warnings(plan: SlidePlan, scored: NDArray[np.bool_]) -> Iterator[str]:
+def _warnings(plan: SlidePlan, scored: NDArray[np.bool_], cell: str) -> Iterator[str]:
     grid = plan.grid
     if not len(grid.cells):
         yield "No tissue was found: the map is empty."
@@ -104,6 +115,8 @@ def _warnings(plan: SlidePlan, scored: NDArray[np.bool_]) -> Iterator[str]:
         yield f"{unreadable:,} of {len(grid.cells):,} cells could not be read: they are not in the map and the areas."
     if plan.thumbnail.unreadable.any():
         yield "Parts of the slide could not be read; there, tissue was assumed and tried."
+    if plan.patches_only and cell not in {"native", Settings().grid.cell}:
+        yield f"Patch folders have their patches for cells: --cell {cell} was not applied."
     if max(grid.mpp.x, grid.mpp.y) > grid.view.mpp * UPSAMPLE_TOLERANCE:
         yield f"The slide ({grid.mpp.x:g} µm/px) was enlarged to {grid.view.mpp:g} µm/px: its detail is invented."
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 
 import numpy as np
@@ -50,6 +50,10 @@ class PixelBlock:
     """[n]: False where the file's pixels could not be decoded."""
     seconds: float
     """Time the read took."""
+
+    def pin_memory(self) -> "PixelBlock":
+        """The same with its pixels where a GPU fetches them without a copy; the loader calls this."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 class BlockDataset(Dataset["PixelBlock | WsiPipelineError"]):
@@ -150,7 +154,7 @@ def read_blocks(
                 raise item
             yield item
     except RuntimeError as error:
-        if isinstance(error, WsiPipelineError) or "worker" not in str(error):
+        if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise SlideReadError(
             source.path, f"a reading process died ({error})", "Out of memory? Try --workers 0."

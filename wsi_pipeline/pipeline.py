@@ -1,26 +1,20 @@
 """One slide, start to end; and many, one after the other."""
 
 import logging
-import shutil
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wsi_pipeline.config import Settings
+from wsi_pipeline.config import RESEARCH_USE, Settings
 from wsi_pipeline.environment import hardware, versions
-from wsi_pipeline.errors import ConfigError, ResultsMismatchError, SlideReadError
-from wsi_pipeline.grid import CellSpec, Grid
+from wsi_pipeline.errors import ConfigError, OutputError, ResultsMismatchError, SlideReadError
+from wsi_pipeline.grid import CellSpec
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.inference import Predictor, choose_device
 from wsi_pipeline.jobs import SlideJob, plan_jobs
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.manifest import (
-    RESEARCH_USE,
     SUMMARY_FILE,
     Identity,
     RunRecord,
@@ -30,7 +24,7 @@ from wsi_pipeline.manifest import (
     describe_error,
 )
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
-from wsi_pipeline.outputs import choose_threshold, write_outputs
+from wsi_pipeline.outputs import HEATMAP, choose_threshold, missing_outputs, remove_derived, write_outputs
 from wsi_pipeline.patches import read_blocks
 from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides import find_slides
@@ -78,8 +72,8 @@ def run(
     """
     bundle = load_bundle(settings.model)
     _check_threshold(settings, bundle)
-    choose_device(settings.inference.device)
     CellSpec.parse(settings.grid.cell)
+    bundle.build()  # weights that do not fit their card are found before the first slide, not at each
     paths = find_slides(inputs)
     jobs = plan_jobs(paths, out.absolute(), settings, bundle.path.absolute(), bundle.digest, overwrite=overwrite)
     with folder_lock(out):
@@ -104,7 +98,13 @@ def run(
 
 
 def run_here(jobs: Sequence[SlideJob], on_cells: CellProgress) -> Iterator[SlideResult]:
-    """The jobs one after the other in this process."""
+    """The jobs one after the other in this process.
+
+    Raises:
+        ConfigError: where this machine has no such device.
+    """
+    for device in {job.settings.inference.device for job in jobs}:
+        choose_device(device)
     for job in jobs:
         yield run_job(job, on_cells)
 
@@ -115,8 +115,7 @@ def run_job(job: SlideJob, on_cells: CellProgress = lambda *_: None) -> SlideRes
         summary, fresh = analyse(job, on_cells)
     except Exception as error:
         log.debug("%s failed", job.source.path, exc_info=True)
-        described = {**describe_error(error), "traceback": "".join(traceback.format_exception(error))}
-        return job_result(job, "failed", error=described)
+        return job_result(job, "failed", error=describe_error(error))
     return job_result(job, "done" if fresh else "skipped", summary=summary)
 
 
@@ -125,7 +124,7 @@ def job_result(
 ) -> SlideResult:
     """How a job ended, under its names."""
     return SlideResult(
-        slide=job.slide_id, path=job.source.path, folder=job.folder.name, status=status, summary=summary, error=error
+        slide=job.slide_id, path=job.path, folder=job.folder.name, status=status, summary=summary, error=error
     )
 
 
@@ -139,6 +138,7 @@ def analyse(job: SlideJob, on_cells: CellProgress) -> tuple[Summary, bool]:
         WsiPipelineError: where the slide or its output folder is at fault.
     """
     watch, settings = Stopwatch(), job.settings
+    _check_folder(job)
     with watch.stage("open"):
         slide = job.source.open()
     with slide:
@@ -168,7 +168,7 @@ def _fill_heatmap(
 ) -> Heatmap:
     """Score every pending block; an earlier, interrupted run is resumed."""
     bundle, inference, grid = predictor.bundle, job.settings.inference, plan.grid
-    path = job.folder / "heatmap.zarr"
+    path = job.folder / HEATMAP
     with watch.stage("write"):
         heatmap = _create_heatmap(job, plan, bundle, identity, path)
     pending = [] if heatmap.complete else heatmap.pending()
@@ -193,11 +193,9 @@ def _fill_heatmap(
 def _create_heatmap(job: SlideJob, plan: SlidePlan, bundle: ModelBundle, identity: Identity, path: Path) -> Heatmap:
     """A new map or an interrupted one. With overwriting asked for, a map is kept where it is still the right one."""
     card = bundle.card
-    map_identity = {
-        "slide": identity.slide,
-        "bundle": identity.bundle,
-        "settings": job.settings.map_digest(job.source.mpp),
-    }
+    map_identity = Identity(
+        slide=identity.slide, bundle=identity.bundle, settings=job.settings.map_digest(job.source.mpp)
+    )
 
     def create(*, overwrite: bool) -> Heatmap:
         return Heatmap.create(
@@ -206,15 +204,15 @@ def _create_heatmap(job: SlideJob, plan: SlidePlan, bundle: ModelBundle, identit
             class_names=card.class_names,
             identity=map_identity,
             provenance={
-                "slide": {"path": job.source.path, "reader": plan.info.reader, "mpp_source": plan.info.mpp_source},
+                "slide": {"path": job.path, "reader": plan.info.reader, "mpp_source": plan.info.mpp_source},
                 "model": {"name": card.name, "positive_class": card.positive_class, "temperature": card.temperature},
-                "settings": job.settings.model_dump(mode="json", exclude={"inference"}),
+                "settings": job.settings.model_dump(mode="json", include={"tissue", "grid"}),
                 "software": versions(),
                 "created": _now(),
                 "note": RESEARCH_USE,
             },
             name=job.slide_id,
-            tissue=_cell_raster(plan.grid),
+            tissue=plan.tissue_cells(),
             overwrite=overwrite,
         )
 
@@ -227,10 +225,10 @@ def _create_heatmap(job: SlideJob, plan: SlidePlan, bundle: ModelBundle, identit
 
 
 def _check_readable(job: SlideJob, heatmap: Heatmap) -> None:
-    """Fail a slide most of which is damaged, and leave nothing of it: a mended copy starts anew."""
+    """Fail a slide most of which is damaged; its map is not kept."""
     cells, unread = len(heatmap.grid.cells), int(heatmap.unread().sum())
     if unread > MAX_UNREADABLE * cells:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        Heatmap.discard(job.folder / HEATMAP)
         raise SlideReadError(
             job.source.path,
             f"{unread:,} of {cells:,} cells cannot be read",
@@ -252,6 +250,17 @@ def _predictor(job: SlideJob) -> Predictor:
     return _cached_predictor(job.bundle, job.bundle_digest, inference.device, inference.batch_size, inference.amp)
 
 
+def _check_folder(job: SlideJob) -> None:
+    """Refuse to write results into the slide itself: a case's folder, or the folder of data beside an .mrxs file.
+
+    Raises:
+        OutputError: where the slide's results would lie there.
+    """
+    source = Path(job.source.path.partition("::")[0])
+    if "://" not in job.source.path and job.folder.resolve() in {source.resolve(), source.resolve().with_suffix("")}:
+        raise OutputError(job.folder, "is a part of the slide", "Choose another folder with --out.")
+
+
 def _earlier(job: SlideJob, identity: Identity) -> Summary | None:
     """The summary of a finished slide that can be used again.
 
@@ -264,19 +273,14 @@ def _earlier(job: SlideJob, identity: Identity) -> Summary | None:
     try:
         summary = Summary.read(file)
         identity.require_same(summary.identity, job.folder)
+        # What could not be read is tried again: the file may be mended, the network back.
+        if not summary.unreadable_cells and not missing_outputs(job.folder, job.settings):
+            return summary
     except ResultsMismatchError:
         if not job.overwrite:
             raise
-        file.unlink()  # from here on the folder is not complete
-        return None
-    return summary
-
-
-def _cell_raster(grid: Grid) -> NDArray[np.bool_]:
-    """[rows, cols]: True where a cell belongs to the run."""
-    raster = np.zeros(grid.shape, np.bool_)
-    raster[tuple(grid.cells.T)] = True
-    return raster
+    remove_derived(job.folder)
+    return None
 
 
 def _check_threshold(settings: Settings, bundle: ModelBundle) -> None:

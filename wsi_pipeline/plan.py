@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wsi_pipeline.config import Settings
 from wsi_pipeline.geometry import FieldOfView, SlideInfo, Thumbnail
-from wsi_pipeline.grid import CellSpec, Grid, plan_grid
+from wsi_pipeline.grid import CellSpec, Grid, mask_fraction, plan_grid
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tissue import TissueMask, find_tissue
 
@@ -16,7 +19,14 @@ class SlidePlan:
     info: SlideInfo
     thumbnail: Thumbnail
     tissue: TissueMask
+    patches_only: bool
+    """Whether the slide has pixels in patches only, which are its cells then."""
     grid: Grid
+
+    def tissue_cells(self) -> NDArray[np.bool_]:
+        """[rows, cols]: True where a cell has any tissue, whether or not it belongs to the run."""
+        edges = self.grid.row_edges, self.grid.col_edges
+        return mask_fraction(self.tissue.mask, self.tissue.scale, *edges) > 0
 
 
 def plan_slide(slide: Slide, view: FieldOfView, settings: Settings) -> SlidePlan:
@@ -44,4 +54,4 @@ def plan_slide(slide: Slide, view: FieldOfView, settings: Settings) -> SlidePlan
         min_tissue=settings.grid.min_tissue,
         allow_upsampling=settings.grid.allow_upsampling,
     )
-    return SlidePlan(info=slide.info, thumbnail=thumbnail, tissue=tissue, grid=grid)
+    return SlidePlan(info=slide.info, thumbnail=thumbnail, tissue=tissue, patches_only=coverage is not None, grid=grid)

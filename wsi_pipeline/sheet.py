@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.files import atomic_path
-
-NOTICE = "For research use only"
 
 MARGIN, GAP = 24, 14
 TITLE_PX, TEXT_PX = 20, 13
@@ -136,7 +135,7 @@ class Sheet:
         bar = [(self.left, y - 4), (self.left, y + 4), (self.left, y), (end, y), (end, y - 4), (end, y + 4)]
         self.lines([np.array(bar, np.float64)], color=INK, width=2)
         self.text(self.left, y + 19, length_text(length_um))
-        self.text(self.right, self.bottom, NOTICE, bold=True, align="right")
+        self.text(self.right, self.bottom, RESEARCH_USE, bold=True, align="right")
         if notes:
             self.text(self.left + BAR_MAX_PX + MARGIN, y, " · ".join(notes), color=GREY)
 

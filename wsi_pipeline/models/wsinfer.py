@@ -45,21 +45,7 @@ def load_wsinfer(folder: Path) -> ModelBundle:
     config = _read_config(config_file)
     _refuse_pickle(weights)
     digest = file_sha256(weights)
-    mean, std, input_px = _transform(config, config_file)
-    card = Card(
-        name=folder.name,
-        description=f"{config.architecture}, WSInfer form",
-        architecture=config.architecture,
-        class_names=config.class_names,
-        positive_class=_positive(config.class_names),
-        patch_size_px=config.patch_size_pixels,
-        mpp=config.spacing_um_px,
-        input_px=input_px,
-        mean=mean,
-        std=std,
-        threshold=Threshold(value=DEFAULT_THRESHOLD, chosen="default: this form of bundle has none"),
-        weights=Weights(file=weights.name, sha256=digest, dtype="float32"),
-    )
+    card = _card(folder, config, config_file, weights=Weights(file=weights.name, sha256=digest, dtype="float32"))
 
     def build() -> nn.Module:
         try:
@@ -73,6 +59,27 @@ def load_wsinfer(folder: Path) -> ModelBundle:
 
     whole = sha256(config_file.read_bytes() + digest.encode()).hexdigest()
     return ModelBundle(card=card, path=folder, digest=whole, build=build)
+
+
+def _card(folder: Path, config: _Config, file: Path, *, weights: Weights) -> Card:
+    mean, std, input_px = _transform(config, file)
+    try:
+        return Card(
+            name=folder.name,
+            description=f"{config.architecture}, WSInfer form",
+            architecture=config.architecture,
+            class_names=config.class_names,
+            positive_class=_positive(config.class_names),
+            patch_size_px=config.patch_size_pixels,
+            mpp=config.spacing_um_px,
+            input_px=input_px,
+            mean=mean,
+            std=std,
+            threshold=Threshold(value=DEFAULT_THRESHOLD, chosen="default: this form of bundle has none"),
+            weights=weights,
+        )
+    except ValidationError as error:
+        raise BundleError(file, explain_validation(error), "Mend the config.") from error
 
 
 def _only(folder: Path, pattern: str, what: str) -> Path:

@@ -1,9 +1,9 @@
 """Slides: one protocol, three readers, picked by what a file holds and not by its name."""
 
 from pathlib import Path
-from typing import Literal
 from zipfile import is_zipfile
 
+from wsi_pipeline.config import Reader
 from wsi_pipeline.errors import SlideFormatError
 from wsi_pipeline.slides.base import Slide
 from wsi_pipeline.slides.discover import find_slides
@@ -11,9 +11,7 @@ from wsi_pipeline.slides.files import TIFF_MAGIC, is_remote, open_bytes
 from wsi_pipeline.slides.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_pipeline.slides.tiff_reader import TiffReader
 
-__all__ = ["ReaderName", "Slide", "find_slides", "open_slide"]
-
-ReaderName = Literal["auto", "openslide", "tiff", "kaggle"]
+__all__ = ["Slide", "find_slides", "open_slide"]
 
 _OTHER_FILES = {
     b"\xff\xd8\xff": "a JPEG picture",
@@ -25,7 +23,7 @@ _OTHER_FILES = {
 }
 
 
-def open_slide(path: str | Path, *, reader: ReaderName = "auto", mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, *, reader: Reader = "auto", mpp: float | None = None) -> Slide:
     """Open a slide with the reader that suits its content.
 
     Open it in the process that reads it: an open slide neither pickles nor survives a fork.

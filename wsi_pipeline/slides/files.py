@@ -32,12 +32,28 @@ def is_remote(address: str) -> bool:
 
 
 def slide_id(address: str) -> str:
-    """The name of a slide: its file's stem."""
-    name = PurePosixPath(address.split("?", maxsplit=1)[0]).name if is_remote(address) else Path(address).name
+    """A name for people and for folders: the file's stem without ``.ome``, or the case of a patch folder or zip."""
+    if is_remote(address):
+        name = PurePosixPath(without_query(address)).name
+    else:
+        file, _, case = address.partition("::")
+        if case or Path(file).is_dir():
+            return _safe(case or Path(file).name)
+        name = Path(file).name
     for suffix in _DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return PurePosixPath(name).stem
+            return _safe(name[: -len(suffix)])
+    return _safe(PurePosixPath(name).stem)
+
+
+def without_query(address: str) -> str:
+    """An address as it may be written down: the query of a signed https address is a secret."""
+    return address.split("?", maxsplit=1)[0] if is_remote(address) else address
+
+
+def _safe(name: str) -> str:
+    """`name` without what file systems refuse."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(". ") or "slide"
 
 
 def open_bytes(address: str) -> BinaryIO:
