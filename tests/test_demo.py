@@ -15,7 +15,7 @@ def test_the_demo_makes_a_slide_runs_it_and_tells_how_good_the_map_is(tmp_path, 
     folder = tmp_path / "démo"
     assert main(["demo", "--out", str(folder), "--width", "2400", "--height", "2000", "--seed", "3"]) == OK
     text = capsys.readouterr().out
-    assert re.search(r"AUROC \d\.\d{3} over [\d,]+ cells|the slide drew no tumour", text)
+    assert re.search(r"AUROC \d\.\d{3}\.|the slide drew no tumour", text)
     for name in ("overlay.png", "tissue.png", "regions.geojson", "heatmap.zarr"):
         path = folder / "results" / "phantom" / name
         assert path.exists()

@@ -52,7 +52,7 @@ def test_resolutions_come_from_the_csv_first(tmp_path):
 
 def test_relative_paths_in_the_csv_count_and_unknown_slides_are_told(tmp_path, caplog):
     file = tmp_path / "mpp.csv"
-    file.write_text("slide,mpp\nslides/x.svs,0.5\ntypo.svs,0.3\n", encoding="utf-8")
+    file.write_text(" slide , mpp\nslides/x.svs, 0.5\ntypo.svs,0.3\n", encoding="utf-8")
     (job,) = jobs(["slides/x.svs"], tmp_path, mpp_csv=str(file))
     assert job.source.mpp == 0.5
     assert "not in this run: typo.svs" in caplog.text
@@ -64,7 +64,9 @@ def test_relative_paths_in_the_csv_count_and_unknown_slides_are_told(tmp_path, c
         ("slide,mpp\na.svs,896\n", r"line 2: 896 µm/px is not a microscope's"),
         ("slide,mpp\na.svs,0.25\nb.svs,fast\n", r"line 3: 'fast' is no number"),
         ("name,mpp\na.svs,0.25\n", "lacks the columns slide,mpp"),
-        ("slide,mpp\na.svs\n", "line 2: None is no number"),
+        ("slide,mpp\na.svs\n", "line 2: '' is no number"),
+        ("slide;mpp\na.svs;0.25\n", "lacks the columns slide,mpp"),
+        ("slide,mpp\n", "names no slide"),
     ],
 )
 def test_a_wrong_csv_is_an_error_that_names_the_line(tmp_path, text, expected):

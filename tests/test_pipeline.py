@@ -428,3 +428,39 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_map(tmp_path, slide, bun
     assert np.array_equal(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"), expected, equal_nan=True)
     left = {path.name for path in (out / "röt 1").iterdir()}
     assert left == {path.name for path in (whole / "röt 1").iterdir()}
+
+
+def processes_of(mark: str) -> set[int]:
+    """Processes whose command line or environment holds `mark`."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if mark.encode() in text:
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_killed_run_leaves_no_reading_process_behind(tmp_path, slide, bundle):
+    mark = f"WSI_PIPELINE_TEST={tmp_path}"
+    command = [part if part != "--workers=0" else "--workers=2" for part in arguments(slide, tmp_path / "out", bundle)]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | dict([mark.split("=", 1)]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(processes_of(mark)) < 4 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert len(processes_of(mark)) >= 4, "the run, its forkserver and two readers"
+    process.kill()
+    process.wait()
+    while processes_of(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not processes_of(mark)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
     """
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.DEBUG if args.debug else logging.WARNING, format="%(levelname)s %(message)s")
+    _set_up_logging(debug=args.debug)
     try:
         status: int = args.command(args)
     except WsiPipelineError as error:
@@ -47,6 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    """Warnings of ours go to stderr; of the libraries only with --debug, as what matters of them comes as an error."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logging.basicConfig(level=handler.level, format="%(levelname)s %(message)s", handlers=[handler])
+    if not debug:
+        for library in ("tifffile", "distributed"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,8 +161,9 @@ def _add_settings(parser: argparse.ArgumentParser, sections: set[str | None] | N
             groups[section] = parser.add_argument_group(section, (owner.__doc__ or "").strip() if owner else None)
         kind, choices = _kind(setting.annotation)
         text = setting.description or ""
-        if setting.default is not None and not isinstance(setting.default, bool):
-            text += f" (default: {setting.default})"
+        if setting.default is not None:
+            default = {True: "yes", False: "no"}[setting.default] if kind is bool else setting.default
+            text += f" (default: {default})"
         more: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         if choices:
             more["choices"] = choices
@@ -242,15 +253,17 @@ def _inspect(args: argparse.Namespace) -> int:
 
     from wsi_pipeline.grid import CellSpec
     from wsi_pipeline.inspection import inspect_slide
+    from wsi_pipeline.jobs import plan_jobs
     from wsi_pipeline.models.bundle import load_bundle
     from wsi_pipeline.slides import find_slides
 
     settings, status, found = _settings(args), OK, []
     bundle = load_bundle(settings.model)
     CellSpec.parse(settings.grid.cell)
-    for path in find_slides(args.inputs):
+    jobs = plan_jobs(find_slides(args.inputs), Path(), settings, bundle.path, bundle.digest, overwrite=False)
+    for job in jobs:
         try:
-            report = inspect_slide(path, settings, bundle)
+            report = inspect_slide(job.source, settings, bundle)
         except WsiPipelineError as error:
             if args.debug:
                 raise

@@ -21,6 +21,9 @@ Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Reader = Literal["auto", "openslide", "tiff", "kaggle"]
 
 
+RESULT_VERSION = 1
+"""Raised when this program comes to give other results for the same slide, model and settings."""
+
 RESEARCH_USE = "For research use only"
 """Stands on every output that a person reads."""
 
@@ -112,7 +115,7 @@ class Settings(_Section):
         return self._digest((mpp, self.output.ngff), {"tissue", "grid"})
 
     def _digest(self, extra: object, sections: set[str]) -> str:
-        values = [self.slides.reader, extra, self.model_dump(mode="json", include=sections)]
+        values = [RESULT_VERSION, self.slides.reader, extra, self.model_dump(mode="json", include=sections)]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_pipeline.errors import OutputError, WsiPipelineError
@@ -31,7 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(path, f"cannot be written ({error.strerror or error})", SPACE_HINT) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what matters
+            part.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -165,9 +165,10 @@ class SlideInfo:
             ResolutionError: where it is not known.
         """
         if self.mpp is None:
+            note = next((f" ({warning.rstrip('.')})" for warning in self.warnings if "µm/px" in warning), "")
             raise ResolutionError(
                 self.path,
-                "the file does not say its resolution",
+                f"the file does not say its resolution{note}",
                 "Give it in µm/px: --mpp 0.25 for a usual 40x scan, 0.5 for 20x, or --mpp-csv FILE for many slides.",
             )
         return self.mpp

@@ -1,34 +1,31 @@
 """What a slide is and what a run on it would do, without running the network."""
 
-from pathlib import Path
-
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError, ResolutionError, SlideFormatError
-from wsi_pipeline.jobs import plan_jobs
 from wsi_pipeline.models.bundle import ModelBundle
+from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import plan_slide
 from wsi_pipeline.slides import Slide
 
 
-def inspect_slide(path: str, settings: Settings, bundle: ModelBundle) -> dict[str, object]:
+def inspect_slide(source: SlideSource, settings: Settings, bundle: ModelBundle) -> dict[str, object]:
     """Facts about a slide by name, in the order to show them.
 
     Args:
-        path: As `find_slides` gives it.
+        source: The slide.
         settings: Of slides, tissue and grid.
         bundle: The model whose fields of view the cells would have.
 
     Raises:
         WsiPipelineError: where the slide cannot be opened.
     """
-    job = plan_jobs([path], Path(), settings, bundle.path, bundle.digest, overwrite=False)[0]
-    with job.source.open() as slide:
+    with source.open() as slide:
         info = slide.info
         resolution = (
             f"{info.mpp.x:g} x {info.mpp.y:g} µm/px ({info.mpp_source})" if info.mpp else "not known: give --mpp"
         )
         facts: dict[str, object] = {
-            "slide": path,
+            "slide": source.path,
             "size": f"{info.size} px",
             "resolution": resolution,
             "levels": ", ".join(f"{level.size} (1/{level.scale.x:g})" for level in info.levels),

@@ -91,13 +91,26 @@ def read_mpp_csv(file: Path) -> dict[str, float]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
-            rows = list(csv.DictReader(text))
+            rows = [
+                {
+                    (key or "").strip(): (value or "").strip()
+                    for key, value in row.items()
+                    if not isinstance(value, list)
+                }
+                for row in csv.DictReader(text)
+            ]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(file, f"cannot be read ({error})", "Check the path given to --mpp-csv.") from error
+    if not rows:
+        raise ConfigError(
+            file, "names no slide", "The first line is slide,mpp; then a line a slide, such as a.svs,0.25."
+        )
     found: dict[str, float] = {}
     for number, row in enumerate(rows, start=2):
         if not {"slide", "mpp"} <= row.keys():
-            raise ConfigError(file, "lacks the columns slide,mpp", "The first line names the columns: slide,mpp.")
+            raise ConfigError(
+                file, "lacks the columns slide,mpp", "The first line names the columns, with a comma: slide,mpp."
+            )
         try:
             value = float(row["mpp"])
             Mpp(value, value)

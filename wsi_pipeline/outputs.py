@@ -115,6 +115,11 @@ def _warnings(plan: SlidePlan, scored: NDArray[np.bool_], cell: str) -> Iterator
         yield f"{unreadable:,} of {len(grid.cells):,} cells could not be read: they are not in the map and the areas."
     if plan.thumbnail.unreadable.any():
         yield "Parts of the slide could not be read; there, tissue was assumed and tried."
+    if grid.cell_um > 1.001 * grid.view.size_um:
+        yield (
+            f"The model sees {grid.view.size_um:g} µm in the middle of each cell of {grid.cell_um:g} µm; "
+            "what lies around that was not looked at."
+        )
     if plan.patches_only and cell not in {"native", Settings().grid.cell}:
         yield f"Patch folders have their patches for cells: --cell {cell} was not applied."
     if max(grid.mpp.x, grid.mpp.y) > grid.view.mpp * UPSAMPLE_TOLERANCE:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,9 @@ class BlockDataset(Dataset["PixelBlock | WsiPipelineError"]):
             part = self._open().read(box, self.grid.scale)
         except SlideReadError:
             span = np.ptp(cells[members], axis=0)
-            if (span[::-1] * np.array(self.grid.step)).max() <= SMALLEST_READ_PX:
+            # In a patch folder each cell is a file of its own; elsewhere damage is not finer than a native tile.
+            smallest = SMALLEST_READ_PX if self._open().coverage is None else 0
+            if (span[::-1] * np.array(self.grid.step)).max() <= smallest:
                 return
             axis = int(span.argmax())
             low = cells[members, axis] <= cells[members, axis].min() + span[axis] // 2
@@ -147,6 +150,7 @@ def read_blocks(
         prefetch_factor=2 if count else None,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=_context() if count else None,
+        worker_init_fn=_end_with_parent,
     )
     try:
         for item in loader:
@@ -161,6 +165,19 @@ def read_blocks(
         ) from error
     finally:
         dataset.close()
+
+
+def _end_with_parent(worker: int) -> None:
+    """Let a reading process end when the run is killed; under forkserver nobody else would tell it."""
+    del worker
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def default_workers(blocks: int) -> int:

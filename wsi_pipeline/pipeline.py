@@ -273,8 +273,10 @@ def _earlier(job: SlideJob, identity: Identity) -> Summary | None:
     try:
         summary = Summary.read(file)
         identity.require_same(summary.identity, job.folder)
-        # What could not be read is tried again: the file may be mended, the network back.
-        if not summary.unreadable_cells and not missing_outputs(job.folder, job.settings):
+        if summary.unreadable_cells:
+            # They are tried again: the file may be mended, the network back. Then the tissue may be another, too.
+            Heatmap.discard(job.folder / HEATMAP)
+        elif not missing_outputs(job.folder, job.settings):
             return summary
     except ResultsMismatchError:
         if not job.overwrite:

@@ -55,6 +55,7 @@ class Progress:
         tqdm.write(describe(result), file=sys.stdout)
         if self._run is not None:
             self._run.update()
+            self._run.refresh()
 
     def _close_slide(self) -> None:
         if self._slide is not None:

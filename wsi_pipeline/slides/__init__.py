@@ -17,7 +17,7 @@ _OTHER_FILES = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
     b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip file",
+    b"PK\x03\x04": "a zip file that is damaged or cut short",
     b"<!DO": "a web page",
     b"<htm": "a web page",
 }

@@ -112,7 +112,7 @@ def _vendor(address: str, tiff: tifffile.TiffFile) -> str:
 def _levels(address: str, tiff: tifffile.TiffFile) -> list[TiffLevel]:
     """The levels of the first picture, finest first."""
     if not tiff.series:
-        raise SlideFormatError(address, "holds no picture", "Check the file.")
+        raise SlideFormatError(address, "holds no picture", "It may be damaged or cut short: copy it again.")
     series = tiff.series[0]
     levels = [_level(address, level) for level in series.levels]
     # A pyramid of plain pages, which nothing in the file declares as one: each a whole reduction of the first.
