@@ -42,6 +42,8 @@ def test_a_folder_is_searched_to_its_depths(tmp_path: Path) -> None:
         ".hidden.svs",
         ".cache/d.svs",
         "out/heatmap.zarr/0/e.tif",
+        "out/heatmap.zarr.partial/0/f.tif",
+        "77.labels.ome.tif",
         "no_suffix",
         "x.bin",
     )

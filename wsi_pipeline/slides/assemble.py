@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.files import SPACE_HINT, atomic_path
 from wsi_pipeline.geometry import Box, Scale, Size
+from wsi_pipeline.slides.discover import LABELS_SUFFIX
 from wsi_pipeline.slides.patch_slide import PatchSlide
 
 TILE_PX = 256
@@ -49,7 +50,7 @@ def assemble_case(address: str | Path, folder: str | Path, *, overwrite: bool = 
     folder = Path(folder)
     with PatchSlide(address) as slide:
         info = slide.info
-        picture, labels = (folder / f"{info.slide_id}{suffix}" for suffix in (".ome.tif", ".labels.ome.tif"))
+        picture, labels = (folder / f"{info.slide_id}{suffix}" for suffix in (".ome.tif", LABELS_SUFFIX))
         for path in (picture, labels):
             if path.exists() and not overwrite:
                 raise OutputError(path, "is there already", "Choose another folder, or replace it with --overwrite.")

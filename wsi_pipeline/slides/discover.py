@@ -23,6 +23,9 @@ _NO_SLIDES = frozenset(
 )  # fmt: skip
 """Files that are passed over in a folder without a look inside."""
 
+LABELS_SUFFIX = ".labels.ome.tif"
+"""Ends the mask that `assemble.assemble_case` writes beside a case's picture: no slide."""
+
 _MULTI_FILE_SUFFIXES = (".mrxs", ".vms", ".vmu")
 
 _SERIES_UID = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
@@ -150,7 +153,9 @@ def _slides_among(folder: Path, names: Iterable[str]) -> Iterator[str]:
     companions = {path.with_suffix("") for path in paths if path.suffix.lower() in _MULTI_FILE_SUFFIXES}
     series: set[tuple[PurePosixPath, bytes]] = set()
     for path in paths:
-        if any(part.startswith(".") or part.endswith(".zarr") for part in path.parts):
+        if any(part.startswith(".") or part.endswith((".zarr", ".partial")) for part in path.parts):
+            continue
+        if path.name.endswith(LABELS_SUFFIX):
             continue
         if not companions.isdisjoint(path.parents):
             continue
