@@ -1,8 +1,6 @@
 """A model bundle: a folder with ``model.safetensors`` and its card ``model.json``."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,34 +11,15 @@ from torch import nn
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.files import atomic_path
-from wsi_pipeline.geometry import FieldOfView
 from wsi_pipeline.models.architectures import build_network
+from wsi_pipeline.models.base import ModelBundle, file_sha256
 from wsi_pipeline.models.card import Card, Weights, read_card
+from wsi_pipeline.models.wsinfer import load_wsinfer
+
+__all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle"]
 
 CARD_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 SHIPPED = Path(__file__).parent / "bundles"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelBundle:
-    """A network with its geometry, its normalisation and its threshold."""
-
-    card: Card
-    path: Path
-    digest: str
-    """SHA-256 (hex) over card and weights."""
-    build: Callable[[], nn.Module]
-    """Makes the network, float32 on the CPU in eval mode: [n, 3, input_px, input_px] -> logits [n, classes]."""
-
-    @property
-    def view(self) -> FieldOfView:
-        """What the network sees of a slide."""
-        return FieldOfView(size_px=self.card.patch_size_px, mpp=self.card.mpp)
-
-    @property
-    def positive(self) -> int:
-        """Index of the class that the heatmap is about."""
-        return self.card.class_names.index(self.card.positive_class)
 
 
 def load_bundle(name: str | Path) -> ModelBundle:
@@ -59,8 +38,6 @@ def load_bundle(name: str | Path) -> ModelBundle:
         raise BundleError(name, "is no model bundle", f"Give a folder with {CARD_FILE}, or a shipped one: {shipped}.")
     if (folder / CARD_FILE).exists():
         return _load_own(folder)
-    from wsi_pipeline.models.wsinfer import load_wsinfer
-
     return load_wsinfer(folder)
 
 
@@ -105,23 +82,6 @@ def _counters(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file of weights.
-
-    Raises:
-        BundleError: where it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            from hashlib import file_digest
-
-            return file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(
-            path, f"cannot be read ({error.strerror})", "The bundle is incomplete: copy it again."
-        ) from error
 
 
 def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:

@@ -13,7 +13,7 @@ from torch import nn
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
-from wsi_pipeline.models.bundle import ModelBundle, file_sha256
+from wsi_pipeline.models.base import ModelBundle, file_sha256
 from wsi_pipeline.models.card import Card, Threshold, Weights, explain_validation
 
 DEFAULT_THRESHOLD = 0.5

@@ -1,0 +1,49 @@
+"""What every bundle is, whichever form its folder has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+from torch import nn
+
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.geometry import FieldOfView
+from wsi_pipeline.models.card import Card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBundle:
+    """A network with its geometry, its normalisation and its threshold."""
+
+    card: Card
+    path: Path
+    digest: str
+    """SHA-256 (hex) over card and weights."""
+    build: Callable[[], nn.Module]
+    """Makes the network, float32 on the CPU in eval mode: [n, 3, input_px, input_px] -> logits [n, classes]."""
+
+    @property
+    def view(self) -> FieldOfView:
+        """What the network sees of a slide."""
+        return FieldOfView(size_px=self.card.patch_size_px, mpp=self.card.mpp)
+
+    @property
+    def positive(self) -> int:
+        """Index of the class that the heatmap is about."""
+        return self.card.class_names.index(self.card.positive_class)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file of weights.
+
+    Raises:
+        BundleError: where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(
+            path, f"cannot be read ({error.strerror})", "The bundle is incomplete: copy it again."
+        ) from error
