@@ -178,6 +178,12 @@ def test_results_never_go_into_the_slide_itself(tmp_path, settings):
     assert list(companion.iterdir()) == []
 
 
+def test_results_may_lie_beside_a_slide_of_one_file(tmp_path, slide, settings):
+    shutil.copy(slide, tmp_path / "x.tiff")
+    assert only(pipeline.run([str(tmp_path / "x.tiff")], tmp_path, settings)).status == "done"
+    assert (tmp_path / "x" / "summary.json").exists()
+
+
 def test_a_damaged_patch_case_beside_its_results_keeps_every_file(tmp_path, bundle):
     case = tmp_path / "idc" / "77"
     (case / "0").mkdir(parents=True)

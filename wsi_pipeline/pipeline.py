@@ -28,6 +28,7 @@ from wsi_pipeline.outputs import HEATMAP, choose_threshold, missing_outputs, rem
 from wsi_pipeline.patches import read_blocks
 from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides import find_slides
+from wsi_pipeline.slides.discover import MULTI_FILE_SUFFIXES
 from wsi_pipeline.timing import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -256,8 +257,11 @@ def _check_folder(job: SlideJob) -> None:
     Raises:
         OutputError: where the slide's results would lie there.
     """
-    source = Path(job.source.path.partition("::")[0])
-    if "://" not in job.source.path and job.folder.resolve() in {source.resolve(), source.resolve().with_suffix("")}:
+    if "://" in job.source.path:
+        return
+    source = Path(job.source.path.partition("::")[0]).resolve()
+    data = source.with_suffix("") if source.suffix.lower() in MULTI_FILE_SUFFIXES else source
+    if job.folder.resolve() in {source, data}:
         raise OutputError(job.folder, "is a part of the slide", "Choose another folder with --out.")
 
 

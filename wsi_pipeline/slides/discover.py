@@ -26,7 +26,8 @@ _NO_SLIDES = frozenset(
 LABELS_SUFFIX = ".labels.ome.tif"
 """Ends the mask that `assemble.assemble_case` writes beside a case's picture: no slide."""
 
-_MULTI_FILE_SUFFIXES = (".mrxs", ".vms", ".vmu")
+MULTI_FILE_SUFFIXES = (".mrxs", ".vms", ".vmu")
+"""The data of these formats lie in a folder of the index file's name."""
 
 _SERIES_UID = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 """DICOM's SeriesInstanceUID (0020,000E), explicit little-endian."""
@@ -149,8 +150,7 @@ def _home(patches: Iterable[Patch]) -> PurePosixPath:
 
 def _slides_among(folder: Path, names: Iterable[str]) -> Iterator[str]:
     paths = sorted(PurePosixPath(name) for name in names)
-    # The data of these formats lie in a folder of the index file's name.
-    companions = {path.with_suffix("") for path in paths if path.suffix.lower() in _MULTI_FILE_SUFFIXES}
+    companions = {path.with_suffix("") for path in paths if path.suffix.lower() in MULTI_FILE_SUFFIXES}
     series: set[tuple[PurePosixPath, bytes]] = set()
     for path in paths:
         if any(part.startswith(".") or part.endswith((".zarr", ".partial")) for part in path.parts):
