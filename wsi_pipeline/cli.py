@@ -55,8 +55,7 @@ def _set_up_logging(*, debug: bool) -> None:
     handler.setLevel(logging.DEBUG if debug else logging.WARNING)
     logging.basicConfig(level=handler.level, format="%(levelname)s %(message)s", handlers=[handler])
     if not debug:
-        for library in ("tifffile", "distributed"):
-            logging.getLogger(library).setLevel(logging.CRITICAL)
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def _parser() -> argparse.ArgumentParser:

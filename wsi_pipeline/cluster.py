@@ -106,7 +106,6 @@ def _local(count: int, threads: int, stack: ExitStack) -> "Client":
             {
                 # Daemons may not start processes of their own, and slides are read by such.
                 "distributed.worker.daemon": False,
-                "logging": {"distributed": "critical"},
                 "distributed.scheduler.allowed-failures": RETRIES,
                 "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             }

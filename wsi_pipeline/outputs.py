@@ -79,6 +79,7 @@ def _summarise(
     scored = np.isfinite(probability)
     analysed = float(grid.cell_area_um2[scored].sum()) * 1e-6
     idc = sum(region.area_um2 for region in regions) * 1e-6
+    unreadable = len(grid.cells) - int(scored.sum())
     threshold, source = choose_threshold(job.settings, card)
     return Summary(
         slide=job.slide_id,
@@ -94,7 +95,7 @@ def _summarise(
         threshold=threshold,
         threshold_source=source,
         cells=len(grid.cells),
-        unreadable_cells=len(grid.cells) - int(scored.sum()),
+        unreadable_cells=unreadable,
         padded_cells=grid.padded_cells,
         cell_um=grid.cell_um,
         mpp=(grid.mpp.x, grid.mpp.y),
@@ -102,15 +103,14 @@ def _summarise(
         model=card.name,
         reader=info.reader,
         seconds=seconds,
-        warnings=(*info.warnings, *_warnings(plan, scored, job.settings.grid.cell)),
+        warnings=(*info.warnings, *_warnings(plan, unreadable, job.settings.grid.cell)),
     )
 
 
-def _warnings(plan: SlidePlan, scored: NDArray[np.bool_], cell: str) -> Iterator[str]:
+def _warnings(plan: SlidePlan, unreadable: int, cell: str) -> Iterator[str]:
     grid = plan.grid
     if not len(grid.cells):
         yield "No tissue was found: the map is empty."
-    unreadable = len(grid.cells) - int(scored.sum())
     if unreadable:
         yield f"{unreadable:,} of {len(grid.cells):,} cells could not be read: they are not in the map and the areas."
     if plan.thumbnail.unreadable.any():
