@@ -69,3 +69,7 @@ class ResultsMismatchError(WsiPipelineError, ValueError):
 
 class ClusterError(WsiPipelineError, RuntimeError):
     """The cluster cannot be reached or lost its workers."""
+
+
+class TrainingError(WsiPipelineError, RuntimeError):
+    """A training cannot go on: the loss is not finite, or an interrupted one is of another recipe."""

@@ -1,0 +1,159 @@
+"""Patches in the layout of the Kaggle IDC set, the published ones or one's own.
+
+A patch is a file ``<case>_idx5_x<X>_y<Y>_class<C>.png`` in a folder ``<case>/<C>/``; X and Y are the 1-based top-left
+pixel in the case's image. The published patches are 50 x 50 px at 4 µm/px. Others say what they are in a file
+``dataset.json`` beside the cases: ``{"patch_size_px": 256, "mpp": 0.5, "class_names": ["stroma", "tumour"]}``, where
+class 1 comes last; what is not there is as in the published set. ``"patients": {"case": "patient"}`` keeps the cases of
+a patient in one part of a split.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsi_pipeline.datasets.base import PatchDataset, Sample
+from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes, some_names
+from wsi_pipeline.datasets.store import PatchStore
+from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.geometry import MAX_MPP, MIN_MPP, Size
+from wsi_pipeline.slides.kaggle import CASE_FILE, DATASET_FILE, PATCH_MPP, PATCH_PX, Patch, PatchIndex, index_names
+
+CLASS_NAMES = ("non-IDC", "IDC")
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+class DatasetFacts(BaseModel):
+    """What `dataset.json` and `case.json` hold; further keys are for others."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    patch_size_px: Annotated[int, Field(gt=0)] | None = None
+    """Side of a full patch."""
+    mpp: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)] | None = None
+    """Resolution in µm/px."""
+    class_names: tuple[str, str] = CLASS_NAMES
+    """Of class 0 and class 1."""
+    patients: dict[str, str] = {}
+    """Whose a case is, where a patient has several: a split keeps patients whole."""
+    case: str | None = None
+    patient: str | None = None
+    """In the file of one case: its name and whose it is."""
+
+
+def holds_idc(names: Sequence[str]) -> bool:
+    """Whether any file is named like a patch of this layout."""
+    return any("_idx" in name and index_names("", [name]).cases for name in names)
+
+
+def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True) -> PatchDataset:
+    """Open a folder, a zip or a folder of zips.
+
+    Each place of a case is read once: the published zip holds a nested second copy of everything. Of a place that
+    occurs with both labels the IDC one is kept. Smaller patches of the last row and column are kept as they are.
+
+    Args:
+        store: The files.
+        mpp: Resolution in µm/px, overrides what the files say.
+        strict: Refuse patches that are no PNG; without it they fail when they are read.
+
+    Raises:
+        DatasetError: where there is no patch, a file is no PNG, a patch stands in the other class's folder, or
+            `dataset.json` is nonsense.
+    """
+    index = index_names(store.root, store.names)
+    patches = [patch for members in index.cases.values() for patch in members]
+    if not patches:
+        raise DatasetError(store.root, "holds no IDC patch", "They are named <case>_idx5_x<X>_y<Y>_class<0 or 1>.png.")
+    _check_folders(store, patches)
+    facts = _read_facts(store)
+    sizes = png_sizes(store, [patch.member for patch in patches], strict=strict)
+    counts = Counter(sizes or [Size(PATCH_PX, PATCH_PX)])
+    full = max(counts, key=lambda size: (counts[size], size.width * size.height))
+    if facts.patch_size_px is not None:
+        full = Size(facts.patch_size_px, facts.patch_size_px)
+    published = full == Size(PATCH_PX, PATCH_PX)
+    return ImageFiles(
+        store,
+        layout="idc",
+        class_names=facts.class_names,
+        positive_class=facts.class_names[1],
+        patch_size=full,
+        mpp=mpp or facts.mpp or (PATCH_MPP if published else None),
+        samples=[
+            Sample(
+                name=patch.member,
+                label=patch.label,
+                group=facts.patients.get(patch.case, patch.case),
+                position=(patch.x, patch.y),
+                case=patch.case,
+            )
+            for patch in patches
+        ],
+        findings=_findings(index, sizes, full),
+        group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
+    )
+
+
+def _check_folders(store: PatchStore, patches: Sequence[Patch]) -> None:
+    for patch in patches:
+        *_, folder, _ = ("", "", *patch.member.split("/"))
+        if folder in {"0", "1"} and folder != str(patch.label):
+            raise DatasetError(
+                store.address(patch.member),
+                f"stands in the folder of class {folder}, but its name says class {patch.label}",
+                "Rename it or move it.",
+            )
+
+
+def _read_facts(store: PatchStore) -> DatasetFacts:
+    """What `dataset.json` and the cases' own files say. Those of several cases or zips must say the same."""
+    found: DatasetFacts | None = None
+    patients: dict[str, str] = {}
+    for name in store.names:
+        if name.rsplit("/", 1)[-1] in {DATASET_FILE, CASE_FILE}:
+            facts = _parse_facts(store, name)
+            patients |= facts.patients
+            if facts.case and facts.patient:
+                patients[facts.case] = facts.patient
+            facts = facts.model_copy(update={"patients": {}, "case": None, "patient": None})
+            if found is not None and facts != found:
+                raise DatasetError(
+                    store.address(name), f"differs from another {DATASET_FILE} or {CASE_FILE}", "Open them one by one."
+                )
+            found = facts
+    return (found or DatasetFacts()).model_copy(update={"patients": patients})
+
+
+def _parse_facts(store: PatchStore, name: str) -> DatasetFacts:
+    try:
+        return DatasetFacts.model_validate_json(store.read(name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"is not usable ({'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']})"
+        raise DatasetError(store.address(name), why, "Correct it, or write it again.") from error
+
+
+def _findings(index: PatchIndex, sizes: Sequence[Size], full: Size) -> list[str]:
+    found = []
+    if repeated := sum(index.duplicates.values()):
+        found.append(
+            f"{repeated:,} files repeat a patch (same case, place and label), as the published zip's second copy "
+            "does; each patch is read once."
+        )
+    if index.conflicts:
+        places = [f"{case} x{x + 1} y{y + 1}" for case, at in index.conflicts.items() for x, y in at]
+        found.append(f"{len(places):,} places occur with both labels; the positive one is kept: {some_names(places)}.")
+    if odd := Counter(size for size in sizes if size != full):
+        total = sum(odd.values())
+        found.append(
+            f"{total:,} of {len(sizes):,} patches are not {full} px (edges of a case, {len(odd)} sizes, the smallest "
+            f"{min(odd, key=lambda size: size.width * size.height)}); they are kept."
+        )
+    if pictures := [name for name in index.foreign if name.lower().endswith(_PICTURES)]:
+        found.append(f"{len(pictures):,} pictures are not named like patches and are left out: {some_names(pictures)}.")
+    if full != Size(PATCH_PX, PATCH_PX):
+        found.append(f"The patches are {full} px, so they are not the published ones.")
+    return found

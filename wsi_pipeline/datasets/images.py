@@ -1,0 +1,61 @@
+"""Many patches at once, all of one size."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.geometry import Size
+
+WHITE = 255
+
+
+def load_images(
+    dataset: PatchDataset,
+    indices: Sequence[int] | NDArray[np.integer] | None = None,
+    *,
+    size: Size | None = None,
+) -> NDArray[np.uint8]:
+    """Read patches into memory.
+
+    Args:
+        dataset: Where from.
+        indices: Which, in this order; None for all.
+        size: Of every patch; None for the data set's own.
+
+    Returns:
+        RGB uint8 [n, height, width, 3].
+
+    Raises:
+        DatasetError: naming the file that cannot be decoded.
+    """
+    chosen = range(len(dataset)) if indices is None else indices
+    size = size or dataset.patch_size
+    images = np.empty((len(chosen), size.height, size.width, 3), np.uint8)
+    patches = dataset.read_each(chosen)
+    for place, pixels in tqdm(patches, total=len(chosen), desc="patches", unit="patch", disable=None, leave=False):
+        images[place] = fit_size(pixels, size)
+    return images
+
+
+def fit_size(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """A patch of exactly `size`: too large a side is cut to its middle, too small a one is continued in white.
+
+    The white is to the right and below, where a case ends.
+
+    Args:
+        pixels: RGB [height, width, 3].
+        size: Wanted.
+
+    Returns:
+        RGB uint8 [size.height, size.width, 3]; a view where nothing had to be added.
+    """
+    top, left = max(0, pixels.shape[0] - size.height) // 2, max(0, pixels.shape[1] - size.width) // 2
+    cut = pixels[top : top + size.height, left : left + size.width]
+    if cut.shape[:2] == (size.height, size.width):
+        return cut
+    out = np.full((size.height, size.width, 3), WHITE, np.uint8)
+    out[: cut.shape[0], : cut.shape[1]] = cut
+    return out
