@@ -19,13 +19,26 @@ class ModelBundle:
     card: Card
     path: Path
     digest: str
-    """SHA-256 (hex) over card and weights."""
+    """SHA-256 (hex) over card and weights, an ensemble's members included."""
     build: Callable[[], nn.Module]
-    """Makes the network, float32 on the CPU in eval mode: [n, 3, input_px, input_px] -> logits [n, classes]."""
+    """Makes the network, float32 on the CPU in eval mode: [n, 3, input_px, input_px] -> logits [n, classes].
+
+    An ensemble's is an `ensemble.Ensemble`, which can also give each member's probabilities.
+    """
 
     @property
     def view(self) -> FieldOfView:
-        """What the network sees of a slide."""
+        """What the network sees of a slide.
+
+        Raises:
+            BundleError: where the card gives no resolution.
+        """
+        if self.card.mpp is None:
+            raise BundleError(
+                self.path,
+                "was trained at several magnifications and fits no slide (its card's mpp is null)",
+                "Use it on patches, or train one at a single magnification.",
+            )
         return FieldOfView(size_px=self.card.patch_size_px, mpp=self.card.mpp)
 
     @property

@@ -1,7 +1,10 @@
-"""A model bundle: a folder with ``model.safetensors`` and its card ``model.json``."""
+"""A model bundle: a folder with ``model.safetensors`` and its card ``model.json``, or with other such folders."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -10,20 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.files import atomic_path
+from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.base import ModelBundle, file_sha256
 from wsi_pipeline.models.card import Card, Weights, read_card
+from wsi_pipeline.models.ensemble import check_card, check_members, ensemble_card, open_ensemble
 from wsi_pipeline.models.wsinfer import load_wsinfer
 
-__all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle"]
+__all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle", "save_ensemble"]
 
 CARD_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
 SHIPPED = Path(__file__).parent / "bundles"
 
 
 def load_bundle(name: str | Path) -> ModelBundle:
-    """Open a bundle: a shipped one by name, or a folder (ours, or TorchScript + JSON as WSInfer writes it).
+    """Open a bundle: a shipped one by name, or a folder (ours, one network or several; or in WSInfer's form).
 
     The weights' digest is verified here; weights are only ever read from safetensors or TorchScript, never unpickled.
 
@@ -36,43 +40,57 @@ def load_bundle(name: str | Path) -> ModelBundle:
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
         raise BundleError(name, "is no model bundle", f"Give a folder with {CARD_FILE}, or a shipped one: {shipped}.")
-    if (folder / CARD_FILE).exists():
-        return _load_own(folder)
-    return load_wsinfer(folder)
-
-
-def _load_own(folder: Path) -> ModelBundle:
+    if not (folder / CARD_FILE).exists():
+        return load_wsinfer(folder)
     card = read_card(folder / CARD_FILE)
-    weights = folder / card.weights.file
-    if Path(card.weights.file).name != card.weights.file or weights.suffix != ".safetensors":
+    return _load_network(folder, card, card.weights) if card.weights else _load_ensemble(folder, card)
+
+
+def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
+    file = folder / weights.file
+    if Path(weights.file).name != weights.file or file.suffix != ".safetensors":
         raise BundleError(
             folder / CARD_FILE,
-            f"weights in {card.weights.file!r} are not accepted",
+            f"weights in {weights.file!r} are not accepted",
             "Only a .safetensors file beside the card is read; pickled weights can run code.",
         )
-    found = file_sha256(weights)
-    if found != card.weights.sha256:
+    found = file_sha256(file)
+    if found != weights.sha256:
         raise BundleError(
-            weights,
-            f"its SHA-256 is {found[:12]}…, the card says {card.weights.sha256[:12]}…",
+            file,
+            f"its SHA-256 is {found[:12]}…, the card says {weights.sha256[:12]}…",
             "The weights were altered or damaged: copy the bundle again.",
         )
-    digest = sha256((folder / CARD_FILE).read_bytes() + found.encode()).hexdigest()
 
     def build() -> nn.Module:
         network = build_network(card.architecture, len(card.class_names))
         try:
-            state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+            state = {name: tensor.float() for name, tensor in load_file(file).items()}
             network.load_state_dict({**_counters(network), **state})
         except (SafetensorError, RuntimeError) as error:
             raise BundleError(
-                weights,
+                file,
                 f"does not fit {card.architecture} with {len(card.class_names)} classes ({_first_line(error)})",
                 "The card and the weights are not of one bundle.",
             ) from error
         return network.eval()
 
-    return ModelBundle(card=card, path=folder, digest=digest, build=build)
+    return ModelBundle(card=card, path=folder, digest=_digest(folder, found), build=build)
+
+
+def _load_ensemble(folder: Path, card: Card) -> ModelBundle:
+    check_card(folder / CARD_FILE, card)
+    members = []
+    for name in card.members:
+        inner = read_card(folder / name / CARD_FILE)
+        if inner.weights is None:
+            raise BundleError(folder / name, "is an ensemble itself", "Name its members in the outer card.")
+        members.append(_load_network(folder / name, inner, inner.weights))
+    return open_ensemble(folder, card, members, _digest(folder, *(member.digest for member in members)))
+
+
+def _digest(folder: Path, *parts: str) -> str:
+    return sha256((folder / CARD_FILE).read_bytes() + "".join(parts).encode()).hexdigest()
 
 
 def _counters(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -88,21 +106,86 @@ def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
     """Write a bundle in float16 (or as ``card.weights.dtype`` says) and open it again.
 
     The card's digest of the weights is filled in here. The card comes last: a folder with a card is whole.
+
+    Raises:
+        BundleError: where the card is an ensemble's, or a weight is not finite or too large for float16.
+        OutputError: where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = getattr(torch, card.weights.dtype)
-    state = {
-        name: value.detach().cpu().to(dtype).contiguous()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    if card.weights is None:
+        raise BundleError(folder, "the card is an ensemble's and has no weights", "Use save_ensemble.")
+    make_folder(folder)
+    state = _state(folder, network, card.weights.dtype)
     with atomic_path(folder / WEIGHTS_FILE) as part:
         save_file(state, part)
         part.chmod(0o644)  # safetensors makes files for the owner alone
     weights = Weights(sha256=file_sha256(folder / WEIGHTS_FILE), dtype=card.weights.dtype)
-    text = json.dumps(
-        card.model_copy(update={"weights": weights}).model_dump(mode="json"), indent=2, ensure_ascii=False
-    )
-    with atomic_path(folder / CARD_FILE) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    _write_card(folder, card.model_copy(update={"weights": weights}))
     return load_bundle(folder)
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    write_json(folder / CARD_FILE, json.loads(card.model_dump_json()))  # a metric that is NaN becomes null
+
+
+def _state(folder: Path, network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+    counters = _counters(network)
+    state = {
+        name: value.detach().cpu().to(getattr(torch, dtype)).contiguous()
+        for name, value in network.state_dict().items()
+        if name not in counters
+    }
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise BundleError(
+                folder, f"the weights {name} are not finite as {dtype}", "Train again, or save them as float32."
+            )
+    return state
+
+
+def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card) -> ModelBundle:
+    """Write bundles as one deep ensemble and open it.
+
+    Members are copied (card and weights) to ``member-1``, ``member-2`` …; those inside `folder` stay where they are.
+
+    Args:
+        folder: The ensemble's own.
+        members: Ordinary bundles, as `load_bundle` gives them, that share classes and field of view.
+        card: Name, threshold, metrics …, and a temperature, bias and context of the ensemble's own. What follows from
+            its being an ensemble (`ensemble_card`) is filled in, so a member's card will do as a start.
+
+    Raises:
+        BundleError: where a member is not an ordinary bundle, or they do not fit each other.
+        OutputError: where the folder cannot be written.
+    """
+    folder = Path(folder)
+    weights = {member.path: member.card.weights.file for member in members if member.card.weights}
+    for member in members:
+        if member.path not in weights or not (member.path / CARD_FILE).is_file():
+            raise BundleError(member.path, "cannot be a member", f"Members are {CARD_FILE} + {WEIGHTS_FILE}.")
+    names = _names(folder, members)
+    card = ensemble_card(card, names)
+    check_card(folder / CARD_FILE, card)
+    check_members(card, members)
+    make_folder(folder)
+    (folder / CARD_FILE).unlink(missing_ok=True)  # a half-written ensemble must not pass for a whole one
+    for name, member in zip(names, members, strict=True):
+        if not _inside(folder, member.path):
+            make_folder(folder / name)
+            for file in (weights[member.path], CARD_FILE):
+                with atomic_path(folder / name / file) as part:
+                    shutil.copyfile(member.path / file, part)
+    _write_card(folder, card)
+    return load_bundle(folder)
+
+
+def _names(folder: Path, members: Sequence[ModelBundle]) -> list[str]:
+    """Folders of the members: where they lie already, or else the first names that are not taken by such."""
+    there = [_inside(folder, member.path) for member in members]
+    free = (name for n in count(1) if (name := f"member-{n}") not in there)
+    return [name or next(free) for name in there]
+
+
+def _inside(folder: Path, member: Path) -> str:
+    """The member's place in the ensemble's folder; empty where it lies elsewhere."""
+    inner, outer = member.resolve(), folder.resolve()
+    return inner.relative_to(outer).as_posix() if inner.is_relative_to(outer) and inner != outer else ""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wsi_pipeline.context import Context
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
 
@@ -39,12 +40,13 @@ class Card(_Part):
     name: str
     description: str = ""
     architecture: str
-    """A name known to `architectures.build_network`."""
+    """A name known to `architectures.build_network`; ``ensemble`` for one of other bundles."""
     class_names: Annotated[tuple[str, ...], Field(min_length=2)]
     positive_class: str
     patch_size_px: Annotated[int, Field(gt=0)]
     """Side of the field of view at `mpp`."""
-    mpp: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)]
+    mpp: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)] | None
+    """None for a network trained at several magnifications, which fits no slide."""
     input_px: Annotated[int, Field(gt=0)]
     """Side the field of view is resized to before the network; the same as `patch_size_px` for none."""
     mean: Triple
@@ -53,8 +55,15 @@ class Card(_Part):
     """Of RGB in 0..1, divided by."""
     temperature: Positive = 1.0
     """Logits are divided by it before the softmax."""
+    bias: tuple[float, ...] | None = None
+    """One for each class, added to the logits after the division: undoes what class weights did (Platt 1999)."""
+    context: Context | None = None
+    """A second stage over the probability map, fitted on the positive class."""
     threshold: Threshold
-    weights: Weights
+    """Holds for the probabilities as they are given out: after `context`, where there is one."""
+    weights: Weights | None = None
+    members: tuple[str, ...] = ()
+    """Folders of an ensemble's bundles, beside the card; then there are no `weights`."""
     licence: str = ""
     training: dict[str, Any] = {}
     """Data, split by case, recipe, command: for people."""
@@ -62,11 +71,15 @@ class Card(_Part):
     """Measured on unseen cases, with 95 % intervals: for people."""
 
     @model_validator(mode="after")
-    def _positive_is_a_class(self) -> "Card":
+    def _parts_fit(self) -> "Card":
         if self.positive_class not in self.class_names:
             raise ValueError(f"positive_class {self.positive_class!r} is none of {list(self.class_names)}")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names repeat: {list(self.class_names)}")
+        if self.bias is not None and len(self.bias) != len(self.class_names):
+            raise ValueError(f"bias has {len(self.bias)} values for {len(self.class_names)} classes")
+        if (self.weights is None) != bool(self.members):
+            raise ValueError("a card names either weights or the members of an ensemble")
         return self
 
 

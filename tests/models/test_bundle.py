@@ -3,35 +3,17 @@
 import json
 import pickle
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from cards import card
 from helpers import Redness, write_redness_bundle
+from pydantic import ValidationError
 
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.models import architectures
-from wsi_pipeline.models.architectures import build_network, build_pretrained
+from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import SHIPPED, load_bundle, save_bundle
-from wsi_pipeline.models.card import Card, Threshold, Weights
-
-
-def card(**changes) -> Card:
-    values = {
-        "name": "tiny",
-        "architecture": "torchvision/resnet18",
-        "class_names": ("other", "IDC"),
-        "positive_class": "IDC",
-        "patch_size_px": 50,
-        "mpp": 4.0,
-        "input_px": 50,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.2, 0.2, 0.2),
-        "threshold": Threshold(value=0.4, chosen="for the test"),
-        "weights": Weights(sha256="0" * 64),
-    }
-    return Card.model_validate(values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +75,12 @@ def test_another_number_of_classes_than_the_weights_have_is_refused(folder):
         ({"tempreature": 2}, "tempreature: Extra inputs are not permitted"),
         ({"threshold": {"value": 2, "chosen": "?"}}, "threshold.value"),
         ({"class_names": ["IDC", "IDC"]}, "class_names repeat"),
+        ({"bias": [0.0]}, "bias has 1 values for 2 classes"),
+        ({"members": ["a"]}, "either weights or the members"),
+        (
+            {"context": {"sigmas": [1], "shrink": 1, "intercept": 0, "own": 1, "near": [1, 2], "trust": [1]}},
+            "in length",
+        ),
         ({"weights": {"file": "../model.safetensors", "sha256": "0" * 64}}, "are not accepted"),
         ({"weights": {"file": "model.pth", "sha256": "0" * 64}}, "pickled weights can run code"),
         ({"weights": {"file": "other.safetensors", "sha256": "0" * 64}}, "cannot be read"),
@@ -186,26 +174,35 @@ def test_wsinfer_transforms_are_read(tmp_path):
     assert (read.input_px, read.mean, read.std) == (224, (0.7, 0.6, 0.5), (0.1, 0.2, 0.3))
 
 
-def test_pretrained_weights_load_where_they_are(tmp_path, monkeypatch):
-    """The real loading code, with weights made here under the name that torchvision looks for."""
-    torch.manual_seed(1)
-    made = build_network("torchvision/resnet18", 1000)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    file.parent.mkdir(parents=True)
-    torch.save(made.state_dict(), file)
-    loaded = build_pretrained("torchvision/resnet18", 2)
-    assert torch.equal(loaded.conv1.weight, made.conv1.weight)
-    assert loaded.fc.out_features == 2
+def test_metrics_that_are_not_numbers_are_written_as_json_can_say_them(tmp_path, network):
+    made = card(metrics={"auroc": float("nan"), "cases": 3})
+    assert save_bundle(tmp_path / "one-class", network, made).card.metrics == {"auroc": None, "cases": 3}
+    assert "NaN" not in (tmp_path / "one-class" / "model.json").read_text()
 
 
-def test_pretrained_weights_without_a_network_are_a_clear_error(monkeypatch):
-    def offline(**_):
-        raise URLError("no route to host")
+@pytest.mark.parametrize(("value", "dtype"), [(1e5, "float16"), (float("nan"), "float32")])
+def test_weights_that_would_not_be_finite_are_refused(tmp_path, value, dtype):
+    broken = build_network("idc-cnn", 2)
+    broken.state_dict()["stages.0.1.running_var"][3] = value
+    with pytest.raises(BundleError, match=rf"stages.0.1.running_var are not finite as {dtype}"):
+        save_bundle(
+            tmp_path / "broken", broken, card(architecture="idc-cnn", weights={"sha256": "0" * 64, "dtype": dtype})
+        )
+    assert not (tmp_path / "broken" / "model.json").exists()
 
-    monkeypatch.setitem(architectures._NETWORKS, "torchvision/resnet18", (offline, "ResNet18_Weights.IMAGENET1K_V1"))
-    with pytest.raises(BundleError, match=r"ImageNet weights ResNet18.*no route to host.*checkpoints"):
-        build_pretrained("torchvision/resnet18", 2)
+
+def test_a_bundle_of_several_magnifications_fits_no_slide(tmp_path):
+    made = save_bundle(tmp_path / "mixed", build_network("idc-cnn", 2), card(architecture="idc-cnn", mpp=None))
+    with pytest.raises(BundleError, match=r"mixed: was trained at several magnifications and fits no slide.*patches"):
+        made.view  # noqa: B018
+
+
+def test_a_network_needs_weights(tmp_path, network):
+    with pytest.raises(ValidationError, match="either weights or the members"):
+        card(weights=None)
+    with pytest.raises(BundleError, match=r"is an ensemble's and has no weights. Use save_ensemble"):
+        save_bundle(tmp_path / "none", network, card(weights=None, members=("a", "b")))
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_shipped_bundle_keeps_its_promises():

@@ -1,0 +1,186 @@
+"""A second stage over the probability map: what the neighbourhood says of a cell.
+
+Tumour is contiguous: a patch that looks doubtful by itself is judged by what lies around it. The stage is a logistic
+regression (a dozen numbers in the bundle's card) on the cell's own log-odds and on Gaussian means of its neighbours'
+log-odds at several distances; neighbours that are not there weigh nothing (normalised convolution, Knutsson & Westin,
+CVPR 1993).
+
+Distances are in fields of view, and the neighbours of a cell are those a whole number of fields of view away, so that
+no pixel counts as its own neighbour. A dense map, whose fields of view overlap, is thus a set of interleaved mosaics of
+patches, each refined just as the patches were that the stage was fitted on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Floats = NDArray[np.float64]
+Positive = Annotated[float, Field(gt=0)]
+
+SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0)
+"""Standard deviations that `fit_context` uses, in fields of view: from the next patches to the whole tumour."""
+
+_EXTREME = 1e-6
+"""Probabilities are kept this far from 0 and 1, so that one cell that is very sure does not outvote all others."""
+
+_REACH = 4.0
+"""Neighbours farther away than this many standard deviations are left out."""
+
+
+class Context(BaseModel):
+    """The stage's parameters, as they stand in a bundle's card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sigmas: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Standard deviations of the Gaussian neighbourhoods, in fields of view."""
+    shrink: Positive
+    """Weight of an assumed neutral neighbour, so that few neighbours say little."""
+    intercept: float
+    own: float
+    """Weight of the cell's own log-odds."""
+    near: tuple[float, ...]
+    """For each sigma: weight of the neighbours' mean log-odds."""
+    trust: tuple[float, ...]
+    """For each sigma: weight of the cell's own log-odds times how much of a neighbourhood there is, 0..1."""
+
+    @model_validator(mode="after")
+    def _a_weight_for_each_sigma(self) -> "Context":
+        if not len(self.sigmas) == len(self.near) == len(self.trust):
+            raise ValueError("sigmas, near and trust differ in length")
+        return self
+
+
+def refine(probability: NDArray[np.float32], context: Context, step: int = 1) -> NDArray[np.float32]:
+    """The map as the neighbourhood sees it.
+
+    Args:
+        probability: [rows, cols] of the positive class, NaN where nothing is known.
+        context: The stage's parameters.
+        step: Cells along one side of a field of view: 1 for native cells, 16 for 50 px at 40x under 50 px at 2.5x.
+
+    Returns:
+        float32 [rows, cols]; NaN where it was NaN.
+    """
+    out = np.full(probability.shape, np.nan, np.float32)
+    for row in range(step):
+        for col in range(step):
+            mosaic = np.s_[row::step, col::step]
+            if np.isfinite(probability[mosaic]).any():
+                out[mosaic] = _refine_mosaic(probability[mosaic], context)
+    return out
+
+
+def refine_points(
+    probability: NDArray[np.floating],
+    positions: NDArray[np.integer],
+    groups: NDArray[np.str_],
+    patch_px: int,
+    context: Context,
+) -> NDArray[np.float32]:
+    """The same for patches at known places, case by case.
+
+    Args:
+        probability: [n] of the positive class, NaN where nothing is known.
+        positions: [n, 2], (x, y) of each patch's top-left pixel in its case's image.
+        groups: [n], the case of each patch.
+        patch_px: Side of a patch in the same pixels.
+        context: The stage's parameters.
+
+    Returns:
+        float32 [n]; NaN where it was NaN.
+    """
+    out = np.full(len(probability), np.nan, np.float32)
+    for rows, place, mosaic in _mosaics(probability, positions, groups, patch_px):
+        out[rows] = _refine_mosaic(mosaic, context)[place]
+    return out
+
+
+def fit_context(
+    probability: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    positions: NDArray[np.integer],
+    groups: NDArray[np.str_],
+    patch_px: int,
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    shrink: float = 1.0,
+) -> Context:
+    """Fit the stage on patches that the network did not train on (out of fold).
+
+    Args:
+        probability: [n] of the positive class.
+        labels: [n], 1 for the positive class, else 0.
+        positions: [n, 2], as for `refine_points`.
+        groups: [n], the case of each patch.
+        patch_px: Side of a patch.
+        sigmas: Standard deviations of the neighbourhoods, in fields of view.
+        shrink: See `Context`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.empty((len(labels), 1 + 2 * len(sigmas)))
+    for rows, place, mosaic in _mosaics(probability, positions, groups, patch_px):
+        features[rows] = _features(mosaic, sigmas, shrink)[:, *place].T
+    model = LogisticRegression(C=1.0, max_iter=5000).fit(features, labels)
+    own, near, trust = np.split(model.coef_[0], [1, 1 + len(sigmas)])
+    return Context(
+        sigmas=tuple(sigmas),
+        shrink=shrink,
+        intercept=float(model.intercept_[0]),
+        own=float(own[0]),
+        near=tuple(near.tolist()),
+        trust=tuple(trust.tolist()),
+    )
+
+
+def log_odds(probability: NDArray[np.floating]) -> Floats:
+    """log(p / (1 - p)), with p kept off 0 and 1."""
+    p = np.clip(probability.astype(np.float64), _EXTREME, 1 - _EXTREME)
+    return np.log(p) - np.log1p(-p)
+
+
+def _refine_mosaic(probability: NDArray[np.floating], context: Context) -> NDArray[np.float32]:
+    weights = np.array([context.own, *context.near, *context.trust])
+    features = _features(probability, context.sigmas, context.shrink)
+    odds = context.intercept + np.tensordot(weights, features, 1)
+    refined = 1 / (1 + np.exp(-odds))
+    return np.where(np.isfinite(probability), refined, np.nan).astype(np.float32)
+
+
+def _features(probability: NDArray[np.floating], sigmas: Sequence[float], shrink: float) -> Floats:
+    """[1 + 2 sigmas, rows, cols]: own log-odds, neighbours' means, own log-odds times presence of neighbours."""
+    there = np.isfinite(probability)
+    own = np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0)
+    sums = [(_neighbours(own, sigma), _neighbours(there.astype(np.float64), sigma)) for sigma in sigmas]
+    near = [total / (weight + shrink) for total, weight in sums]
+    trust = [own * weight / (weight + shrink) for _, weight in sums]
+    return np.stack([own, *near, *trust])
+
+
+def _neighbours(values: Floats, sigma: float) -> Floats:
+    """Sum over all other cells, weighted by exp(-distance² / 2 sigma²)."""
+    from scipy.ndimage import convolve1d
+
+    reach = int(np.ceil(_REACH * sigma))
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    convolve: Callable[..., Floats] = convolve1d
+    return convolve(convolve(values, kernel, axis=0, mode="constant"), kernel, axis=1, mode="constant") - values
+
+
+def _mosaics(
+    probability: NDArray[np.floating], positions: NDArray[np.integer], groups: NDArray[np.str_], patch_px: int
+) -> Iterator[tuple[NDArray[np.intp], tuple[NDArray[np.integer], NDArray[np.integer]], Floats]]:
+    """For each case: its rows in `probability`, their (row, col) in its mosaic, the mosaic with NaN for no patch."""
+    order = np.argsort(groups, kind="stable")
+    changes = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
+    for rows in np.split(order, changes) if len(order) else ():
+        at = positions[rows] // patch_px
+        at = at - at.min(axis=0)
+        place = (at[:, 1], at[:, 0])
+        mosaic = np.full((place[0].max() + 1, place[1].max() + 1), np.nan)
+        mosaic[place] = probability[rows]
+        yield rows, place, mosaic
