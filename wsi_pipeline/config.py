@@ -1,7 +1,7 @@
 """Validated settings. An unknown key is an error that names the nearest known one."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
@@ -23,6 +23,9 @@ Reader = Literal["auto", "openslide", "tiff", "kaggle"]
 
 RESULT_VERSION = 1
 """Raised when this program comes to give other results for the same slide, model and settings."""
+
+MAP_SECTIONS = frozenset({"tissue", "grid", "prediction"})
+"""Sections of the settings that a heatmap depends on."""
 
 RESEARCH_USE = "For research use only"
 """Stands on every output that a person reads."""
@@ -55,6 +58,15 @@ class GridSettings(_Section):
     cell: str = Field("50px@40x", description="side of a heatmap cell: 50px@40x, 12.5um, or native (field of view)")
     min_tissue: Fraction = Field(0.5, description="a cell belongs to the run when at least this fraction is tissue")
     allow_upsampling: bool = Field(False, description="run on slides coarser than the model's pixels (invents detail)")
+
+
+class PredictionSettings(_Section):
+    """How the network's answers become probabilities."""
+
+    tta: bool = Field(
+        False, description="test-time augmentation: mean over the 8 symmetries of the square, 8 times the work"
+    )
+    context: bool = Field(True, description="let neighbouring cells speak where the bundle has learnt a second stage")
 
 
 class InferenceSettings(_Section):
@@ -91,6 +103,7 @@ class Settings(_Section):
     slides: SlideSettings = SlideSettings()
     tissue: TissueSettings = TissueSettings()
     grid: GridSettings = GridSettings()
+    prediction: PredictionSettings = PredictionSettings()
     inference: InferenceSettings = InferenceSettings()
     regions: RegionSettings = RegionSettings()
     output: OutputSettings = OutputSettings()
@@ -108,14 +121,14 @@ class Settings(_Section):
         Args:
             mpp: The resolution that the user gives for the slide, wherever it was given.
         """
-        return self._digest(mpp, {"tissue", "grid", "regions", "output"})
+        return self._digest(mpp, {"tissue", "grid", "prediction", "regions", "output"})
 
     def map_digest(self, mpp: float | None) -> str:
         """SHA-256 (hex) of the settings that the heatmap itself depends on: not those of the regions."""
-        return self._digest((mpp, self.output.ngff), {"tissue", "grid"})
+        return self._digest((mpp, self.output.ngff), MAP_SECTIONS)
 
-    def _digest(self, extra: object, sections: set[str]) -> str:
-        values = [RESULT_VERSION, self.slides.reader, extra, self.model_dump(mode="json", include=sections)]
+    def _digest(self, extra: object, sections: Iterable[str]) -> str:
+        values = [RESULT_VERSION, self.slides.reader, extra, self.model_dump(mode="json", include=set(sections))]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -144,7 +157,7 @@ def load_settings(file: str | Path | None = None, overrides: Mapping[str, object
     Raises:
         ConfigError: where the file cannot be read, or a key or value in it is wrong.
     """
-    values = _read_yaml(file) if file is not None else {}
+    values = read_yaml(file) if file is not None else {}
     for name, value in (overrides or {}).items():
         if value is None:
             continue
@@ -159,7 +172,7 @@ def load_settings(file: str | Path | None = None, overrides: Mapping[str, object
         raise _explain(error, str(file or "settings")) from error
 
 
-def _read_yaml(file: str | Path) -> dict[str, Any]:
+def read_yaml(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     if path.suffix == "" and not path.exists():
         path = _shipped(str(file))

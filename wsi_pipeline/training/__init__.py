@@ -1,1 +1,1 @@
-"""Training of patch classifiers: data, split by case, a small trainer, metrics."""
+"""Training of patch classifiers, from a recipe to a bundle."""

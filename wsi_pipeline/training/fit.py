@@ -1,140 +1,176 @@
-"""A small trainer for patch classifiers: read it top to bottom.
+"""Train one network on some patches of a data set, with Lightning; go on where an interrupted training stopped."""
 
-AdamW with a one-cycle schedule, flips and quarter turns, stain and brightness jitter, an exponential moving average
-of the weights; then, on the validation cases only, temperature and threshold.
-"""
-
-import logging
-import time
-from collections.abc import Iterator
+import csv
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
+from torch import nn
 
-from wsi_pipeline.errors import InferenceError
-from wsi_pipeline.training.patches import PatchSet
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.errors import TrainingError
+from wsi_pipeline.files import atomic_path, write_json
+from wsi_pipeline.models.card import Triple
+from wsi_pipeline.training.data import PatchData
+from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, quiet
+from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
+from wsi_pipeline.training.recipe import Recipe
+from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.training.trainer import BEST, LAST, Device, hardware, make_trainer
 
-log = logging.getLogger(__name__)
-
-# Ruifrok & Johnston 2001: haematoxylin, eosin, and a residual, as optical densities of RGB.
-_STAINS = torch.nn.functional.normalize(
-    torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]), dim=1
-)
+IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of RGB that torchvision's weights were trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Settings of a training."""
+class Fitted:
+    """A trained network and what it needs to see."""
 
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.05
-    stain_jitter: float = 0.15
-    """Standard deviation of the factor on each stain's density; its additive part is a third of it."""
-    ema_decay: float = 0.998
-    seed: int = 0
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 [n, side, side, 3] to float32 [n, 3, side, side], channels last."""
-    return ((images.permute(0, 3, 1, 2).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """One of the 8 symmetries for each quarter of the batch, and HED jitter (Tellez et al. 2018) for each patch.
-
-    Args:
-        images: uint8 [n, side, side, 3].
-        recipe: Its `stain_jitter`.
-        generator: Source of chance.
-    """
-    parts = []
-    for part in images.chunk(4):
-        turn, flip = (int(torch.randint(high, (), generator=generator)) for high in (4, 2))
-        turned = torch.rot90(part, turn, (1, 2))
-        parts.append(turned.flip(2) if flip else turned)
-    turned = torch.cat(parts)
-    n = len(turned)
-    density = -torch.log((turned.float() + 1) / 256) @ torch.linalg.inv(_STAINS)
-    factor = 1 + recipe.stain_jitter * torch.randn(n, 1, 1, 3, generator=generator)
-    shift = recipe.stain_jitter / 3 * torch.randn(n, 1, 1, 3, generator=generator)
-    rgb = torch.exp(-((density * factor + shift) @ _STAINS)) * 256 - 1
-    return rgb.clamp(0, 255).to(torch.uint8)
+    network: nn.Module
+    """In evaluation mode, on the CPU, float32; averaged where the recipe says so."""
+    mean: Triple
+    std: Triple
+    patch_px: int
+    """Side of the field of view."""
+    input_px: int
+    """Side it is resized to."""
+    history: tuple[dict[str, float], ...]
+    """A row for each epoch, with the columns `HISTORY`; NaN where nothing was measured."""
+    hardware: str
+    """Device and precision it was trained with."""
+    main: bool = True
+    """False in the helper processes of a training on several devices: only one goes on to publish."""
 
 
 def fit(
-    network: nn.Module, train: PatchSet, validation: PatchSet, recipe: Recipe, *, mean: Tensor, std: Tensor
-) -> nn.Module:
-    """Train on the CPU (bfloat16 autocast) and return the averaged network.
+    network: nn.Module,
+    dataset: PatchDataset,
+    train: Indices,
+    validation: Indices | None,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    pretrained: bool = False,
+    device: Device = "auto",
+    devices: int | Literal["auto"] = "auto",
+    images: NDArray[np.uint8] | None = None,
+) -> Fitted:
+    """Train a network.
 
-    Classes are weighted so that both weigh the same.
+    Where `folder` holds the checkpoint of an interrupted training of the same recipe and patches, it goes on after the
+    last whole epoch, and ends as if it had not been interrupted.
+
+    Args:
+        network: With its first weights; changed in place.
+        dataset: All patches.
+        train: Indices of the samples that train.
+        validation: Indices of those that are measured after each epoch; None for none, and no early stopping.
+        recipe: Settings.
+        folder: For checkpoints and logs; made where it is missing.
+        pretrained: Whether the weights are ImageNet's, which then want ImageNet's colour statistics.
+        device: Where to train.
+        devices: How many GPUs; "auto" for all. More than one make a process each.
+        images: uint8 [len(dataset), height, width, 3] of all samples, where the caller holds them already.
 
     Raises:
-        InferenceError: where the loss stops being finite.
+        DatasetError: where nothing can be learnt from the patches, or one cannot be decoded.
+        TrainingError: where the loss is not finite, memory is full, or `folder` is of another training.
+        ConfigError: where recipe and data do not fit.
     """
-    from sklearn.metrics import roc_auc_score
+    check_same(folder, recipe, dataset, train, validation)
+    if (folder / RESULT_FILE).exists():
+        return _finished(folder, network, recipe)
+    data = PatchData(dataset, train, validation, recipe, images)
+    mean, std = _colours(data, recipe, pretrained=pretrained)
+    normalise = Normalise(mean, std, recipe.model.input_px or data.side)
+    module = Classifier(
+        network,
+        recipe,
+        normalise,
+        counts=torch.from_numpy(data.class_counts()),
+        positive=dataset.class_names.index(dataset.positive_class),
+        steps=data.steps,
+    )
+    with quiet(), torch.random.fork_rng():
+        trainer = make_trainer(recipe, folder, device, devices, validates=bool(len(data.validation)))
+        last = folder / LAST
+        with _translated():
+            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.is_global_zero:
+        facts = {"mean": mean, "std": std, "patch_px": data.side, "input_px": normalise.input_px}
+        write_json(folder / RESULT_FILE, {**facts, "hardware": hardware(trainer)})
+    return _finished(folder, network, recipe, main=trainer.is_global_zero)
 
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    network = network.to(memory_format=torch.channels_last)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    share = torch.bincount(torch.from_numpy(train.labels), minlength=2) / len(train.labels)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * (len(train.labels) // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.2)
-    for epoch in range(recipe.epochs):
-        started, losses = time.perf_counter(), []
-        network.train()
-        for images, labels in tqdm(_batches(train, recipe, generator), desc=f"epoch {epoch + 1}", disable=None):
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(normalise(augment(images, recipe, generator), mean, std))
-            loss = functional.cross_entropy(
-                logits.float(), labels, weight=0.5 / share, label_smoothing=recipe.label_smoothing
-            )
-            if not torch.isfinite(loss):
-                raise InferenceError("training", f"the loss became {loss.item()}", "Lower the learning rate.")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(network)
-            losses.append(loss.item())
-        logits_np = predict_logits(average.module, validation.images, mean, std)
-        log.info(
-            "epoch %d of %d: loss %.4f, validation AUROC %.4f, %.0f s",
-            epoch + 1,
-            recipe.epochs,
-            np.mean(losses),
-            roc_auc_score(validation.labels, logits_np[:, 1] - logits_np[:, 0]),
-            time.perf_counter() - started,
+
+def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = True) -> Fitted:
+    """What a training that is through left in its folder. Helper processes may come here before it is written."""
+    if not main:
+        nothing = (0.0, 0.0, 0.0)
+        return Fitted(
+            network=network, mean=nothing, std=nothing, patch_px=0, input_px=0, history=(), hardware="", main=False
         )
-    return average.module
+    path = folder / LAST
+    history = torch.load(path, map_location="cpu", weights_only=True)["history"]
+    if recipe.optimisation.keep == "best" and (folder / BEST).exists():
+        path = folder / BEST
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    own = {name: value for name, value in state.items() if name.startswith("network.")}
+    network.cpu().load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
+    found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return Fitted(
+        network=network.float().eval().requires_grad_(False),
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+        patch_px=found["patch_px"],
+        input_px=found["input_px"],
+        history=tuple(history),
+        hardware=found["hardware"],
+    )
 
 
-def _batches(train: PatchSet, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(train.labels), generator=generator)
-    for rows in order.split(recipe.batch_size):
-        if len(rows) == recipe.batch_size:
-            yield torch.from_numpy(train.images[rows.numpy()]), torch.from_numpy(train.labels[rows.numpy()])
+def _colours(data: PatchData, recipe: Recipe, *, pretrained: bool) -> tuple[Triple, Triple]:
+    choice = recipe.model.normalisation
+    if choice == "none":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if choice == "imagenet" or (choice == "auto" and pretrained):
+        return IMAGENET
+    return data.colours()
 
 
-@torch.inference_mode()
-def predict_logits(
-    network: nn.Module, images: NDArray[np.uint8], mean: Tensor, std: Tensor, batch_size: int = 256
-) -> NDArray[np.float64]:
-    """Logits [n, classes] of patches uint8 [n, side, side, 3], in float32 arithmetic."""
-    network.eval()
-    parts = [
-        network(normalise(torch.from_numpy(images[start : start + batch_size]), mean, std))
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(parts).double().numpy()
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What may go wrong in Lightning's loop, in this project's errors."""
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
+    except SystemExit as error:  # Lightning ends the program on Ctrl-C
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise TrainingError("training", f"a reading process died ({error})", "Lower data.workers.") from error
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write ``history.csv``: a row for each epoch; what was not measured stays empty."""
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+        writer.writerow(HISTORY)
+        for row in history:
+            epoch, *values = (row[column] for column in HISTORY)
+            writer.writerow([int(epoch), *("" if np.isnan(value) else f"{value:.6g}" for value in values)])

@@ -1,0 +1,121 @@
+"""Cross-validation: who is scored by whom, and what is fitted on what."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from painted import painted
+from sklearn.metrics import roc_auc_score
+
+from wsi_pipeline.errors import OutputError
+from wsi_pipeline.inference import Predictor
+from wsi_pipeline.training import cross_validate as module
+from wsi_pipeline.training.cross_validate import cross_validate, measure_folds
+from wsi_pipeline.training.recipe import load_recipe
+
+TINY = {
+    "optimisation.epochs": 6,
+    "optimisation.batch_size": 16,
+    "optimisation.ema_decay": 0.5,
+    "augmentation.offsets": 0.0,
+    "model.architecture": "idc-cnn",
+}
+
+
+def noisy_logits(labels, seed=0, noise=2.0):
+    """A network that is right more often than not, and overconfident."""
+    rng = np.random.default_rng(seed)
+    margin = 3 * ((2 * labels - 1) + noise * rng.normal(size=len(labels)))
+    return np.stack([-margin / 2, margin / 2], 1).astype(np.float32)
+
+
+def folds_by_case(dataset, count=3):
+    _, number = np.unique(dataset.groups, return_inverse=True)
+    return number % count
+
+
+def test_neighbours_help_where_labels_are_contiguous():
+    dataset = painted(cases=12, side=8)
+    measured = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset))
+    alone, together = (measured.metrics[f"cross_validation{end}"] for end in ("_without_context", ""))
+    assert together["auroc"] > alone["auroc"] + 0.1
+    assert together["cases"] == 12
+    assert together["patches"] == len(dataset)
+    assert measured.context is not None
+
+
+def test_without_context_the_figures_are_those_of_the_logits_as_they_are():
+    dataset = painted(cases=12, side=8)
+    logits, fold = noisy_logits(dataset.labels), folds_by_case(dataset)
+    alone = measure_folds(dataset, logits, fold).metrics["cross_validation_without_context"]
+    # Each fold has a calibration of its own, which keeps the order within the fold; they hardly differ.
+    assert alone["auroc"] == pytest.approx(roc_auc_score(dataset.labels, logits[:, 1] - logits[:, 0]), abs=0.01)
+    assert alone["ece"] < 0.1
+
+
+def test_a_fold_is_scored_by_what_was_fitted_on_the_others(monkeypatch):
+    dataset = painted(cases=6)
+    fold, seen = folds_by_case(dataset), []
+    fit = module.fit_calibration
+
+    def spy(logits, labels):
+        seen.append(len(labels))
+        return fit(logits, labels)
+
+    monkeypatch.setattr(module, "fit_calibration", spy)
+    measure_folds(dataset, noisy_logits(dataset.labels), fold)
+    assert seen == [int((fold != number).sum()) for number in range(3)] + [len(dataset)]
+
+
+def test_without_places_there_is_no_second_stage():
+    dataset = painted(cases=6)
+    placeless = dataset.subset(range(len(dataset)))
+    placeless.samples = tuple(
+        type(sample)(name=sample.name, label=sample.label, group=sample.group) for sample in dataset.samples
+    )
+    measured = measure_folds(placeless, noisy_logits(dataset.labels), folds_by_case(dataset))
+    assert measured.context is None
+    assert "cross_validation_without_context" not in measured.metrics
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A bundle from two folds, and the data."""
+    folder, patch = tmp_path_factory.mktemp("cv"), pytest.MonkeyPatch()
+    dataset = painted(cases=6, side=4, patch=16)
+    patch.setattr(module, "open_dataset", lambda *_, **__: dataset)
+    recipe = load_recipe("idc-best", TINY)
+    bundle = cross_validate(recipe, "painted", folder / "bundle", count=2, device="cpu", command="as tested")
+    yield dataset, recipe, bundle
+    patch.undo()
+
+
+def test_the_bundle_holds_what_was_measured_on_unseen_cases(trained):
+    dataset, _, bundle = trained
+    card, kept = bundle.card, np.load(f"{bundle.path}.training/out_of_fold.npz")
+    measured = measure_folds(dataset, kept["logits"], kept["fold"])
+    assert card.metrics["cross_validation"]["auroc"] == measured.metrics["cross_validation"]["auroc"]
+    assert card.context == measured.context
+    assert card.bias == pytest.approx(measured.bias)
+    assert card.training["command"] == "as tested"
+    assert "out-of-fold" in card.training["calibration"]
+    assert any("left some cases out" in note for note in card.training["split"]["notes"])
+    folds = json.loads((bundle.path / "folds.json").read_text())
+    assert_array_equal([folds[case] for case in dataset.groups], kept["fold"])
+    assert json.loads((bundle.path / "split.json").read_text())["train"] == sorted(set(dataset.groups))
+
+
+def test_the_network_that_ships_knows_red_from_grey(trained):
+    dataset, _, bundle = trained
+    import torch
+
+    predictor = Predictor(bundle=bundle, device=torch.device("cpu"), batch_size=32)
+    fields = torch.from_numpy(np.stack([dataset.read(n) for n in range(len(dataset))]))
+    assert roc_auc_score(dataset.labels, predictor.probabilities(fields)[:, 1]) > 0.95
+
+
+def test_a_bundle_is_not_replaced_unasked(trained):
+    _, recipe, bundle = trained
+    with pytest.raises(OutputError, match="holds a bundle already"):
+        cross_validate(recipe, "painted", bundle.path, count=2, device="cpu")

@@ -1,0 +1,71 @@
+"""The command line: every command is one call of the library, and one module here."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from wsi_pipeline import __version__
+from wsi_pipeline.cli import assemble, demo, evaluate, explain, extract, inspect, run, train
+from wsi_pipeline.cli.common import INTERRUPTED, OK, SOME_FAILED, USAGE
+from wsi_pipeline.errors import ClusterError, InferenceError, OutputError, WsiPipelineError
+
+__all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "USAGE", "main"]
+
+_EPILOG = """\
+examples:
+  wsi-pipeline demo                                       see it work on an example slide it makes itself
+  wsi-pipeline run slides/ --out results/                 every slide in a folder
+  wsi-pipeline run a.svs b.ndpi --out results/ --cell native     the quick look: cells of 200 µm
+  wsi-pipeline run IDC_regular_ps50_idx5.zip --out results/      the Kaggle patches, reassembled
+  wsi-pipeline inspect slide.svs                          size, resolution, tissue, how many cells
+
+For research use only, not for diagnosis."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
+    """
+    args = _parser().parse_args(argv)
+    _set_up_logging(debug=args.debug)
+    try:
+        status: int = args.command(args)
+    except WsiPipelineError as error:
+        if args.debug:
+            raise
+        print(f"wsi-pipeline: {error}", file=sys.stderr)
+        return SOME_FAILED if isinstance(error, OutputError | ClusterError | InferenceError) else USAGE
+    except KeyboardInterrupt:
+        print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return status
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    """Warnings of ours go to stderr; of the libraries only with --debug, as what matters of them comes as an error."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logging.basicConfig(level=handler.level, format="%(levelname)s %(message)s", handlers=[handler])
+    if not debug:
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wsi-pipeline",
+        description="Whole-slide images of breast tissue in; heatmaps of invasive ductal carcinoma, QuPath outlines "
+        "and areas in mm² out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wsi-pipeline {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks and what the program does")
+
+    for command in (run, demo, inspect, assemble, extract, train, evaluate, explain):
+        command.add_parser(commands, common)
+    return parser

@@ -1,0 +1,72 @@
+"""`wsi-pipeline run`: slides in, heatmaps and outlines out."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from wsi_pipeline.cli.common import add_settings, read_settings, report_failures
+from wsi_pipeline.errors import ConfigError
+
+_EPILOG = """\
+Each slide gets a folder in DIR with heatmap.zarr, regions.geojson (drag it onto the slide in QuPath), overlay.png,
+tissue.png and summary.json (and uncertainty.png with --tta, or for an ensemble); the run gets
+summary.csv and run.json. Run the same command again to resume.
+
+exit status: 0 all well, 1 some slides failed (listed at the end), 2 wrong usage"""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the command and its options."""
+    run = commands.add_parser(
+        "run",
+        parents=[common],
+        help="slides in, heatmaps and outlines out",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="SLIDE",
+        help="file, folder (searched through), glob, text list "
+        "(.txt, a path a line), s3:// or https:// address, Kaggle patch folder or zip",
+    )
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    run.add_argument("--config", metavar="FILE", help="YAML file of settings, or a shipped one: idc-40x, idc-kaggle")
+    run.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace results made with other settings (a heatmap that still fits is kept)",
+    )
+    run.add_argument("--cluster", metavar="local:N", help="N worker processes of dask on this machine")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="address of a running dask scheduler, tcp://host:8786")
+    add_settings(run)
+    run.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.cluster and args.scheduler:
+        raise ConfigError("run", "--cluster and --scheduler exclude each other", "Give one of them.")
+    settings = read_settings(args)
+    from wsi_pipeline import pipeline
+    from wsi_pipeline.progress import Progress
+
+    runner = None
+    if args.cluster or args.scheduler:
+        from wsi_pipeline.cluster import cluster_runner
+
+        runner = cluster_runner(args.scheduler or args.cluster)
+    with Progress() as progress:
+        record = pipeline.run(
+            args.inputs,
+            args.out,
+            settings,
+            overwrite=args.overwrite,
+            runner=runner,
+            on_plan=progress.plan,
+            on_cells=progress.cells,
+            on_slide=progress.slide,
+        )
+    done, skipped = (sum(r.status == status for r in record.results) for status in ("done", "skipped"))
+    print(f"{done} slides done, {skipped} done before, {len(record.failed)} failed. Results: {args.out}/summary.csv")
+    return report_failures(record, debug=args.debug)

@@ -1,0 +1,192 @@
+"""Cross-validation by case, then one network trained on all cases: how a model to ship is made and measured.
+
+Every case is scored once by a network that never saw it. On these out-of-fold scores calibration, second stage
+(`wsi_pipeline.context`) and threshold are fitted; the figures in the card are cross-fitted: each fold is scored with a
+calibration and a second stage that were fitted on the other folds. The network that ships is trained on all cases by
+the same recipe, so on new cases it should do no worse than the card says.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_pipeline.context import Context, fit_context, refine_points
+from wsi_pipeline.datasets import open_dataset
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.check import describe
+from wsi_pipeline.datasets.splits import Split, folds, limit_samples
+from wsi_pipeline.files import write_json
+from wsi_pipeline.models.bundle import ModelBundle
+from wsi_pipeline.models.card import Threshold
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.training.fit import fit
+from wsi_pipeline.training.interrupted import tidy, training_folder
+from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, predict_logits, scores
+from wsi_pipeline.training.publish import publish
+from wsi_pipeline.training.recipe import Recipe
+from wsi_pipeline.training.train import build, check_free
+from wsi_pipeline.training.trainer import Device, choose_device
+
+log = logging.getLogger(__name__)
+Floats = NDArray[np.float32]
+
+
+def cross_validate(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    count: int,
+    limit: float = 1.0,
+    device: Device = "auto",
+    overwrite: bool = False,
+    command: str = "",
+) -> ModelBundle:
+    """Measure a recipe by cross-validation over cases, train it on all of them and write the bundle.
+
+    Interrupted, the same call goes on where it stopped, as `train` does. The out-of-fold logits are kept in
+    ``<out>.training/out_of_fold.npz`` and the fold of each case in ``folds.json`` beside the bundle.
+
+    Args:
+        recipe: Settings; its split is not used.
+        data: Labelled patches of two classes.
+        out: Folder of the new bundle.
+        count: Number of folds.
+        limit: Fraction of the patches to use, for a trial.
+        device: Where to train.
+        overwrite: Replace a bundle that is there, and begin anew where a training was interrupted.
+        command: For the card: how this was called.
+
+    Raises:
+        DatasetError: where the data cannot be used, or have fewer cases than folds.
+        TrainingError: where a training cannot go on.
+        OutputError: where `out` is there already or cannot be written.
+        ConfigError: where recipe and data do not fit.
+    """
+    out = Path(out)
+    check_free(out, overwrite=overwrite)
+    dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
+    dataset = limit_samples(dataset, limit, recipe.split.seed)
+    log.info("%s", describe(dataset))
+    pairs = folds(dataset, count, recipe.split.seed)
+    with training_folder(out, overwrite=overwrite) as folder:
+        fold = np.empty(len(dataset), np.int64)
+        logits = np.empty((len(dataset), len(dataset.class_names)), np.float32)
+        for number, (train, held_out) in enumerate(pairs):
+            log.info("Fold %d of %d: %d patches train, %d are held out", number + 1, count, len(train), len(held_out))
+            fold[held_out] = number
+            logits[held_out] = _held_out_logits(
+                dataset, train, held_out, recipe, folder=folder / f"fold-{number}", device=device
+            )
+        np.savez(folder / "out_of_fold.npz", logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
+        measured = measure_folds(dataset, logits, fold)
+        log.info("%s", describe_metrics(measured.metrics))
+        log.info("Now all %d patches train the network that ships", len(dataset))
+        start = build(recipe, len(dataset.class_names))
+        every = np.arange(len(dataset))
+        fitted = fit(
+            start.network,
+            dataset,
+            every,
+            None,
+            recipe,
+            folder=folder / "all",
+            pretrained=start.pretrained,
+            device=device,
+        )
+        note = f"All cases trained the network; its figures are of {count} networks that each left some cases out."
+        split = Split(kind="case", seed=recipe.split.seed, train=every, limit=limit, notes=(note,))
+        facts = {"command": command, "start": start.text}
+        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)
+        write_json(out / "folds.json", {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)})
+        tidy(folder)
+    return bundle
+
+
+def _held_out_logits(
+    dataset: PatchDataset,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    recipe: Recipe,
+    *,
+    folder: Path,
+    device: Device,
+) -> Floats:
+    start = build(recipe, len(dataset.class_names))
+    fitted = fit(start.network, dataset, train, None, recipe, folder=folder, pretrained=start.pretrained, device=device)
+    draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
+    return predict_logits(draft, dataset, held_out, device=torch.device(choose_device(device)))
+
+
+def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]) -> Measured:
+    """Calibration, second stage and threshold from out-of-fold logits, and what they are worth, cross-fitted.
+
+    The second stage is fitted where there are two classes and the places of the patches are known.
+
+    Args:
+        dataset: The patches.
+        logits: float32 [n, classes], each from a network that did not see the patch's case.
+        fold: [n], in which fold each patch was held out.
+    """
+    positive = dataset.class_names.index(dataset.positive_class)
+    labels, groups = dataset.labels, dataset.groups
+    stages = _Stages(dataset, positive)
+    first, final = np.empty_like(logits), np.empty(len(labels), np.float32)
+    for number in np.unique(fold):
+        others, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        temperature, bias = fit_calibration(logits[others], labels[others])
+        first[held_out] = calibrate(logits[held_out], temperature, bias)
+        context = stages.fit(calibrate(logits[others], temperature, bias), others)
+        final[held_out] = stages.apply(first[held_out], held_out, context)
+    temperature, bias = fit_calibration(logits, labels)
+    context = stages.fit(calibrate(logits, temperature, bias), np.arange(len(labels)))
+    truth = (labels == positive).astype(np.int64)
+    value = best_threshold(truth, final)
+    metrics: dict[str, Any] = {
+        "split": "case",
+        "leaky": False,
+        "notes": [
+            f"Cross-validation by case, {len(np.unique(fold))} folds; the threshold was chosen on all folds together."
+        ],
+        "cross_validation": scores(truth, final, groups, value, 1),
+    }
+    if context is not None:
+        metrics["cross_validation_without_context"] = scores(
+            truth, first[:, positive], groups, best_threshold(truth, first[:, positive]), 1
+        )
+    return Measured(
+        temperature=temperature,
+        bias=bias,
+        threshold=Threshold(value=value, chosen="highest balanced accuracy on cross-validated patches"),
+        metrics=metrics,
+        context=context,
+        calibration="temperature and biases (Platt scaling), and the second stage, fitted on out-of-fold logits",
+    )
+
+
+class _Stages:
+    """The second stage for the patches of one data set, where it can have one."""
+
+    def __init__(self, dataset: PatchDataset, positive: int) -> None:
+        places: Sequence[tuple[int, int] | None] = [sample.position for sample in dataset.samples]
+        self._possible = len(dataset.class_names) == 2 and None not in places
+        self._positions = np.array([place or (0, 0) for place in places], np.int64)
+        self._cases, self._positive, self._side = dataset.cases, positive, dataset.patch_size.width
+        self._truth = (dataset.labels == positive).astype(np.int64)
+
+    def fit(self, probabilities: Floats, rows: NDArray[np.intp]) -> Context | None:
+        if not self._possible:
+            return None
+        place = self._positions[rows], self._cases[rows]
+        return fit_context(probabilities[:, self._positive], self._truth[rows], *place, self._side)
+
+    def apply(self, probabilities: Floats, rows: NDArray[np.intp], context: Context | None) -> Floats:
+        first = probabilities[:, self._positive]
+        if context is None:
+            return first
+        return refine_points(first, self._positions[rows], self._cases[rows], self._side, context)

@@ -1,0 +1,165 @@
+"""From a recipe and a folder of patches to a bundle."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wsi_pipeline.datasets import open_dataset, split_dataset
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.check import describe
+from wsi_pipeline.datasets.splits import Split, draw_samples
+from wsi_pipeline.errors import BundleError, OutputError
+from wsi_pipeline.models.architectures import build_network, build_pretrained
+from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle
+from wsi_pipeline.training.fit import Fitted, fit
+from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
+from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
+from wsi_pipeline.training.publish import publish
+from wsi_pipeline.training.recipe import Recipe
+from wsi_pipeline.training.trainer import Device, choose_device
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A network before its training."""
+
+    network: nn.Module
+    pretrained: bool
+    text: str
+    """Where its first weights come from, for the card."""
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    limit: float = 1.0,
+    device: Device = "auto",
+    published: Path | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> ModelBundle:
+    """Train a recipe on a data set and write the bundle.
+
+    Checkpoints and logs lie in ``<out>.training/``; where an interrupted training left them, the same call goes on.
+    What happens is logged with level INFO.
+
+    Args:
+        recipe: Settings.
+        data: Folder, zip or file of labelled patches.
+        out: Folder of the new bundle.
+        limit: Fraction of the patches to use, for a trial.
+        device: Where to train.
+        published: CSV file of a published split (columns case,split), where it does not lie in the data's folder.
+        overwrite: Replace a bundle that is there, and begin anew where a training was interrupted.
+        command: For the card: how this was called.
+
+    Raises:
+        DatasetError: where the data cannot be used; the file is named.
+        TrainingError: where the training cannot go on.
+        OutputError: where `out` is there already or cannot be written.
+        ConfigError: where recipe and data do not fit.
+        BundleError: where the architecture is unknown, or its ImageNet weights must be had and cannot.
+    """
+    out = Path(out)
+    check_free(out, overwrite=overwrite)
+    dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
+    if recipe.data.subset:
+        dataset = dataset.subset(draw_samples(dataset, recipe.data.subset, recipe.split.seed).tolist())
+    split = _split(dataset, recipe, recipe.split.kind, published, limit)
+    log.info("%s", describe(dataset, split))
+    with training_folder(out, overwrite=overwrite) as folder:
+        start, fitted, measured = _train_on(dataset, split, recipe, folder, device)
+        if recipe.split.compare_leaky and not split.leaky:
+            measured = _with_leaky(measured, dataset, recipe, folder / "leaky", device=device, limit=limit)
+        if is_helper():
+            raise SystemExit(0)
+        facts = {"command": command, "start": start.text}
+        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)
+        tidy(folder)
+    log.info("%s", describe_metrics(bundle.card.metrics))
+    return bundle
+
+
+def build(recipe: Recipe, classes: int) -> Start:
+    """The recipe's network with its first weights: ImageNet's where the recipe wants them and they can be had.
+
+    Raises:
+        BundleError: where the architecture is unknown, or ImageNet weights are a must and cannot be had.
+    """
+    architecture, choice = recipe.model.architecture, recipe.model.pretrained
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        if choice != "no":
+            try:
+                return Start(network=build_pretrained(architecture, classes), pretrained=True, text="ImageNet")
+            except BundleError as error:
+                if choice == "yes":
+                    raise
+                log.info("Starting from random weights. %s", error)
+        torch.manual_seed(recipe.seed)
+        network = build_network(architecture, classes)
+    wanted = "random weights" if choice == "no" else "random weights (ImageNet weights could not be had)"
+    return Start(network=network, pretrained=False, text=wanted)
+
+
+def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | None, limit: float) -> Split:
+    settings = recipe.split
+    return split_dataset(
+        dataset,
+        kind=kind,
+        seed=settings.seed,
+        validation_fraction=settings.validation_fraction,
+        test_fraction=settings.test_fraction,
+        published=published,
+        limit=limit,
+    )
+
+
+def _train_on(
+    dataset: PatchDataset, split: Split, recipe: Recipe, folder: Path, device: Device
+) -> tuple[Start, Fitted, Measured]:
+    start = build(recipe, len(dataset.class_names))
+    fitted = fit(
+        start.network,
+        dataset,
+        split.train,
+        split.validation,
+        recipe,
+        folder=folder,
+        pretrained=start.pretrained,
+        device=device,
+    )
+    if not fitted.main:
+        return start, fitted, Measured.nothing()
+    draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
+    return start, fitted, measure(draft, dataset, split, device=torch.device(choose_device(device)))
+
+
+def _with_leaky(
+    measured: Measured, dataset: PatchDataset, recipe: Recipe, folder: Path, *, device: Device, limit: float
+) -> Measured:
+    """Train again on a random split of patches and set its scores beside the honest ones. Its network is not kept."""
+    log.info("Now the same recipe on a LEAKY split, patch by patch, to show what the leak is worth.")
+    split = _split(dataset, recipe, "leaky", None, limit)
+    _, _, leaky = _train_on(dataset, split, recipe, folder, device)
+    return replace(measured, metrics={**measured.metrics, "leaky_comparison": leaky.metrics})
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace what is there.
+
+    Raises:
+        OutputError: where `out` holds a bundle that may not be replaced, or is a file.
+    """
+    if (out / CARD_FILE).exists() and not overwrite:
+        raise OutputError(out, "holds a bundle already", "Give --overwrite to replace it, or another --out.")
+    if out.exists() and not out.is_dir():
+        raise OutputError(out, "is no folder", "Give the folder of the new bundle.")
