@@ -29,13 +29,18 @@ def redness(pixels: NDArray[np.uint8]) -> float:
 
 def write_redness_bundle(folder: Path, *, size_px: int = 50, mpp: float = 0.25) -> Path:
     """`Redness` as a bundle in WSInfer's form."""
+    return write_bundle_of(folder, Redness(), size_px=size_px, mpp=mpp)
+
+
+def write_bundle_of(folder: Path, network: nn.Module, *, size_px: int, mpp: float) -> Path:
+    """A network of two classes as a bundle in WSInfer's form."""
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.trace(Redness().eval(), torch.rand(2, 3, size_px, size_px)).save(str(folder / "model.pt"))
+        torch.jit.trace(network.eval(), torch.rand(2, 3, size_px, size_px)).save(str(folder / "model.pt"))
     config = {
         "spec_version": "1.0",
-        "architecture": "redness",
+        "architecture": type(network).__name__.lower(),
         "num_classes": 2,
         "class_names": ["other", "IDC"],
         "patch_size_pixels": size_px,

@@ -156,7 +156,7 @@ def test_a_bundle_that_does_not_fit_its_card_stops_the_run_before_the_first_slid
     wrong = tmp_path / "wrong"
     shutil.copytree(SHIPPED / "idc-resnet18", wrong)
     card = json.loads((wrong / "model.json").read_text())
-    (wrong / "model.json").write_text(json.dumps(card | {"class_names": ["a", "b", "IDC"]}))
+    (wrong / "model.json").write_text(json.dumps(card | {"class_names": ["a", "b", "IDC"], "bias": None}))
     assert main(["run", str(slide), "--out", str(tmp_path / "out"), "--model", str(wrong)]) == USAGE
     assert "with 3 classes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -82,5 +82,14 @@ def test_digests_follow_what_can_change_a_result():
     other_threshold = load_settings(None, {"threshold": 0.9})
     assert other_threshold.digest(None) != base.digest(None)
     assert other_threshold.map_digest(None) == base.map_digest(None)
-    for name, value in {"cell": "native", "min_tissue": 0.1, "tissue_closing_um": 1, "ngff": "0.4"}.items():
-        assert load_settings(None, {name: value}).map_digest(None) != base.map_digest(None), name
+    for name, value in {
+        "cell": "native",
+        "min_tissue": 0.1,
+        "tissue_closing_um": 1,
+        "ngff": "0.4",
+        "tta": True,
+        "context": False,
+    }.items():
+        changed = load_settings(None, {name: value})
+        assert changed.map_digest(None) != base.map_digest(None), name
+        assert changed.digest(None) != base.digest(None), name

@@ -136,6 +136,23 @@ def test_cells_are_tiles_with_their_probability(tmp_path):
         assert measured == pytest.approx(probability[row, col], abs=1e-6)
 
 
+def test_a_spread_is_one_measurement_more(tmp_path):
+    grid = make_grid(1, 3)
+    probability = np.array([[0.9, np.nan, 0.2]], np.float32)
+    spread = np.array([[0.125, np.nan, 0.25]], np.float32)
+    write_cells(tmp_path / "cells.geojson.gz", probability, grid, namespace="digest", spread=spread)
+    written = read_geojson(tmp_path / "cells.geojson.gz")
+    check_geojson(written)
+    measured = [feature["properties"]["measurements"] for feature in written["features"]]
+    assert measured == [{"p(IDC)": 0.9, "spread of p(IDC)": 0.125}, {"p(IDC)": 0.2, "spread of p(IDC)": 0.25}]
+    regions = find_regions(
+        probability, grid, threshold=0.5, settings=RegionSettings(min_region_um2=0), namespace="x", spread=spread
+    )
+    features = list(region_features(regions, grid))
+    check_geojson({"type": "FeatureCollection", "features": features})
+    assert features[0]["properties"]["measurements"]["Mean spread of p(IDC)"] == 0.125
+
+
 def test_cell_ids_depend_on_the_result(tmp_path):
     grid, probability = make_grid(2, 2), np.ones((2, 2), np.float32)
     ids = []

@@ -1,5 +1,7 @@
 """A whole map in closed form: a network whose score is the mean redness of its field of view."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from wsi_pipeline.geometry import Scale
 from wsi_pipeline.grid import CellSpec, plan_grid
 from wsi_pipeline.inference import Predictor, choose_device
 from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.ensemble import Ensemble, Member
 from wsi_pipeline.patches import PixelBlock
 from wsi_pipeline.tissue import TissueMask
 
@@ -85,6 +88,127 @@ def test_a_probability_does_not_depend_on_the_company_it_was_computed_in():
     assert np.array_equal(predictor.probabilities(fields[:3]), together[:3])
 
 
+class Corner(torch.nn.Module):
+    """Logit of class 1: the mean red of the top left quarter in 0..1, which every symmetry of the square moves."""
+
+    def forward(self, x):
+        half = x.shape[-1] // 2
+        logit = 6 * (x[:, 0, :half, :half].mean((1, 2)) - 0.5)
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+class Doubt(torch.nn.Module):
+    """Cannot say."""
+
+    def forward(self, x):
+        return torch.zeros(len(x), 2)
+
+
+def bundle_of(bundle, network, **card):
+    return replace(bundle, card=bundle.card.model_copy(update=card), build=lambda: network().eval())
+
+
+def corners(fields):
+    """[8, n]: p(IDC) that `Corner` gives each symmetry of the fields: every quarter stands top left twice."""
+    red, half = fields[..., 0].astype(np.float64) / 255, fields.shape[1] // 2
+    quarters = [
+        red[:, y, x].mean((1, 2)) for y in (slice(half), slice(-half, None)) for x in (slice(half), slice(-half, None))
+    ]
+    return 1 / (1 + np.exp(-6 * (np.array(quarters * 2) - 0.5)))
+
+
+@pytest.fixture
+def fields():
+    """Fields of view that are brighter in one corner."""
+    ramp = np.add.outer(np.arange(50), 2 * np.arange(50)).astype(float)[None, :, :, None]
+    noise = np.random.default_rng(0).integers(0, 60, (21, 50, 50, 3))
+    return (ramp + noise).astype(np.uint8)
+
+
+def on_cpu(bundle, **more):
+    return Predictor(bundle=bundle, device=torch.device("cpu"), **({"batch_size": 8} | more))
+
+
+def test_test_time_augmentation_is_mean_and_deviation_over_the_eight_symmetries(bundles, fields):
+    bundle = bundle_of(bundles[VIEW_40X], Corner)
+    plain, spread = on_cpu(bundle).predict_fields(fields)
+    assert spread is None
+    expected = corners(fields)
+    np.testing.assert_allclose(plain[:, 1], expected[0], atol=1e-6)
+    predictor = on_cpu(bundle, tta=True)
+    probabilities, spread = predictor.predict_fields(fields)
+    np.testing.assert_allclose(probabilities[:, 1], expected.mean(0), atol=1e-6)
+    np.testing.assert_allclose(spread, expected.std(0), atol=1e-6)
+    assert spread.min() > 0.01
+    np.testing.assert_array_equal(predictor.probabilities(torch.from_numpy(fields)), probabilities)
+    assert probabilities.dtype == spread.dtype == np.float32
+    for turned in (np.rot90(fields, 1, (1, 2)), fields[:, ::-1], fields.transpose(0, 2, 1, 3)):
+        again, spread_again = predictor.predict_fields(np.ascontiguousarray(turned))
+        np.testing.assert_allclose(again, probabilities, atol=1e-6)
+        np.testing.assert_allclose(spread_again, spread, atol=1e-6)
+
+
+def pair_of(bundle, **card):
+    """A deep ensemble of `Corner` and one that is always in doubt."""
+    return bundle_of(bundle, lambda: Ensemble([Member(Corner(), bundle.card), Member(Doubt(), bundle.card)]), **card)
+
+
+def test_an_ensemble_spreads_over_its_members_and_with_augmentation_over_all(bundles, fields):
+    bundle = pair_of(bundles[VIEW_40X])
+    sure = corners(fields)
+    probabilities, spread = on_cpu(bundle).predict_fields(fields)
+    np.testing.assert_allclose(probabilities[:, 1], (sure[0] + 0.5) / 2, atol=1e-6)
+    np.testing.assert_allclose(spread, np.abs(sure[0] - 0.5) / 2, atol=1e-6)
+    probabilities, spread = on_cpu(bundle, tta=True).predict_fields(fields)
+    np.testing.assert_allclose(probabilities[:, 1], (sure.mean(0) + 0.5) / 2, atol=1e-6)
+    every = np.concatenate([sure, np.full_like(sure, 0.5)])
+    np.testing.assert_allclose(spread, every.std(0), atol=1e-6)
+
+
+def test_an_ensemble_is_calibrated_like_any_network(bundles, fields):
+    bundle = pair_of(bundles[VIEW_40X], temperature=0.5, bias=(0.0, 1.0))
+    logits = on_cpu(bundle).logits(fields)
+    with torch.inference_mode():
+        answers = bundle.build()(torch.from_numpy(fields).permute(0, 3, 1, 2).float() / 255)
+    np.testing.assert_allclose(logits, answers, atol=1e-5)
+    expected = torch.softmax(answers / 0.5 + torch.tensor([0.0, 1.0]), 1)
+    np.testing.assert_allclose(on_cpu(bundle).probabilities(fields), expected, atol=1e-6)
+
+
+def test_probabilities_are_calibrated_by_temperature_and_bias_and_logits_are_raw(bundles, fields):
+    bundle = bundle_of(bundles[VIEW_40X], Corner, temperature=2.5, bias=(0.4, -0.7))
+    logits = on_cpu(bundle, tta=True).logits(fields)
+    plain = corners(fields)[0]
+    np.testing.assert_allclose(logits, np.stack([0 * plain, np.log(plain / (1 - plain))], 1), atol=1e-5)
+    found = on_cpu(bundle).probabilities(fields)[:, 1]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(logits[:, 1] / 2.5 - 1.1))), atol=1e-6)
+
+
+def test_blocks_carry_the_spread(bundles):
+    grid = make_grid(VIEW_40X, "50px@40x")
+    predictor = on_cpu(bundle_of(bundles[VIEW_40X], Corner), tta=True, batch_size=16)
+    for source, scored in zip(
+        pixel_blocks(grid, unreadable=(0, 3)), predictor.predict(pixel_blocks(grid, unreadable=(0, 3))), strict=True
+    ):
+        readable = source.readable
+        windows = source.windows[readable].tolist()
+        cut = np.stack([source.pixels.numpy()[y : y + 50, x : x + 50] for x, y in windows])
+        np.testing.assert_allclose(scored.spread[readable], corners(cut).std(0), atol=1e-6)
+        np.testing.assert_allclose(scored.scores[readable, 1], corners(cut).mean(0), atol=1e-6)
+        assert np.isnan(scored.spread[~readable]).all()
+        assert np.isnan(scored.scores[~readable]).all()
+
+
+def test_an_augmented_probability_does_not_depend_on_its_company_either(fields):
+    bundle = load_bundle("idc-resnet18")
+    predictor = on_cpu(bundle, tta=True)
+    together, spread = predictor.predict_fields(fields)
+    order = np.random.default_rng(1).permutation(len(fields))
+    shuffled, shuffled_spread = predictor.predict_fields(fields[order])
+    assert np.array_equal(shuffled, together[order])
+    assert np.array_equal(shuffled_spread, spread[order])
+
+
 def test_nothing_to_predict_is_nothing(bundles):
     predictor = Predictor(bundle=bundles[VIEW_40X], device=torch.device("cpu"))
     assert list(predictor.predict([])) == []
@@ -93,14 +217,12 @@ def test_nothing_to_predict_is_nothing(bundles):
 
 def test_scores_that_are_not_finite_are_caught(bundles, monkeypatch):
     predictor = Predictor(bundle=bundles[VIEW_40X], device=torch.device("cpu"), batch_size=16)
-    monkeypatch.setattr(predictor, "_network", lambda x: torch.full((len(x), 2), torch.nan))
+    monkeypatch.setattr(predictor._network, "network", lambda x: torch.full((len(x), 2), torch.nan))
     with pytest.raises(InferenceError, match="not finite"):
         list(predictor.predict(pixel_blocks(make_grid(VIEW_40X, "50px@40x"))))
 
 
 def test_a_network_with_other_classes_than_its_card_is_refused(bundles):
-    from dataclasses import replace
-
     bundle = bundles[VIEW_40X]
     wrong = replace(bundle, card=bundle.card.model_copy(update={"class_names": ("a", "b", "IDC")}))
     with pytest.raises(InferenceError, match="gives 2 classes, the card names 3"):
@@ -108,8 +230,6 @@ def test_a_network_with_other_classes_than_its_card_is_refused(bundles):
 
 
 def test_the_input_is_resized_where_the_network_wants_it(bundles):
-    from dataclasses import replace
-
     bundle = bundles[VIEW_40X]
     seen = []
 
@@ -135,7 +255,10 @@ def test_devices_that_are_not_there_are_refused():
 def test_a_gpu_gives_the_same_map():
     bundle = load_bundle("idc-resnet18")
     fields = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (300, 50, 50, 3), dtype=np.uint8))
-    cpu = Predictor(bundle=bundle, device=torch.device("cpu")).probabilities(fields)
-    for amp, bound in ((False, 1e-4), (True, 0.02)):
-        gpu = Predictor(bundle=bundle, device=torch.device("cuda"), amp=amp).probabilities(fields)
-        assert np.abs(gpu - cpu).max() < bound
+    for tta in (False, True):
+        cpu = Predictor(bundle=bundle, device=torch.device("cpu"), tta=tta).probabilities(fields)
+        for amp, bound in ((False, 1e-4), (True, 0.02)):
+            predictor = Predictor(bundle=bundle, device=torch.device("cuda"), amp=amp, tta=tta)
+            gpu = predictor.probabilities(fields)
+            assert np.abs(gpu - cpu).max() < bound
+            assert np.array_equal(predictor.probabilities(fields[7:]), gpu[7:])

@@ -26,7 +26,7 @@ def grid(mpp: Mpp, extent: Box, cell_um: float = 12.5) -> Grid:
 
 def transforms(of: Grid, level: int) -> tuple[list[float], list[float]]:
     """(scale, translation) of a level, each (c, y, x)."""
-    multiscale = ngff.image_attributes("0.5", "s", of, ["a", "b"])["ome"]["multiscales"][0]
+    multiscale = ngff.image_attributes("0.5", "s", of, [ngff.Channel(label="a")])["ome"]["multiscales"][0]
     scale, translation = multiscale["datasets"][level]["coordinateTransformations"]
     return scale["scale"], translation["translation"]
 
@@ -82,7 +82,8 @@ def test_a_halved_label_keeps_what_is_highest(label: np.ndarray) -> None:
 
 
 def test_the_ome_xml_carries_the_pixel_size_and_the_channels() -> None:
-    text = ngff.ome_xml("a <b> & ü", grid(Mpp(0.25, 0.25), Box(0, 0, 500, 1000)), ["non-IDC", "IDC"])
+    shown = ngff.map_channels(["non-IDC", "IDC"], "IDC", spread=False, unrefined=False)
+    text = ngff.ome_xml("a <b> & ü", grid(Mpp(0.25, 0.25), Box(0, 0, 500, 1000)), shown)
     space = {"o": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
     root = ET.fromstring(text)
     image, pixels = root.find("o:Image", space), root.find("o:Image/o:Pixels", space)
@@ -95,3 +96,18 @@ def test_the_ome_xml_carries_the_pixel_size_and_the_channels() -> None:
     channels = pixels.findall("o:Channel", space)
     assert [channel.get("Name") for channel in channels] == ["p(non-IDC)", "p(IDC)"]
     assert channels[1].get("Color") == str(0xFF0000FF - 2**32)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("unrefined", [False, True])
+@pytest.mark.parametrize("positive", ["a", "b", "c"])
+def test_channels_are_the_classes_then_the_layers_and_one_is_shown(
+    *, spread: bool, unrefined: bool, positive: str
+) -> None:
+    channels = ngff.map_channels(["a", "b", "c"], positive, spread=spread, unrefined=unrefined)
+    layers = [f"spread of p({positive})"] * spread + [f"p({positive}) before context"] * unrefined
+    assert [channel.label for channel in channels] == ["p(a)", "p(b)", "p(c)", *layers]
+    assert [channel.label for channel in channels if channel.active] == [f"p({positive})"]
+    of = grid(Mpp(0.25, 0.25), Box(0, 0, 500, 500))
+    written = ngff.image_attributes("0.4", "s", of, channels)["omero"]["channels"]
+    assert [channel["window"]["end"] for channel in written] == [1] * 3 + [0.2] * spread + [1] * unrefined

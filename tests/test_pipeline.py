@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import redness, tissue_picture, write_redness_bundle
 from qupath_rules import check_geojson
+from second_stage import write_corner_bundle
 from tiffs import break_tile, write_pyramid
 
 from wsi_pipeline import files, pipeline
@@ -355,12 +357,12 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, slide, settings, monkeypat
     pipeline.run([str(slide)], whole, settings)
     write, count = Heatmap.write, 0
 
-    def write_until_full(self, block, scores):
+    def write_until_full(self, block, scores, spread=None):
         nonlocal count
         count += 1
         if count > 1:
             raise OutputError(self.path, "cannot be written (No space left on device)", "Free some space.")
-        write(self, block, scores)
+        write(self, block, scores, spread)
 
     small_blocks = {"MAX_BLOCK_CELLS": 6}
     for name, value in small_blocks.items():
@@ -401,7 +403,11 @@ def test_a_disk_that_is_full_at_any_file_leaves_nothing_half_written(tmp_path, s
 
 RUN = """
 import sys
+sys.path.insert(0, sys.argv.pop(1))
 from wsi_pipeline import grid
+if "--tta" in sys.argv:
+    import second_stage
+    second_stage.add_context()
 grid.MAX_BLOCK_CELLS = 3  # many blocks, so that a kill meets many states
 from wsi_pipeline.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -411,29 +417,43 @@ sys.exit(main(sys.argv[1:]))
 def arguments(slide: Path, out: Path, bundle: Path) -> list[str]:
     options = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
     command = ["run", str(slide), "--out", str(out), "--model", str(bundle), "--workers=0", "--batch-size=16"]
-    return [sys.executable, "-c", RUN, *command, *options]
+    return [sys.executable, "-c", RUN, str(Path(__file__).parent), *command, *options]
+
+
+def kill_when(command: list[str], reached: Callable[[], bool], delay_s: float) -> None:
+    """Start a run and kill it a little after it has come so far."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not reached():
+        time.sleep(0.002)
+    time.sleep(delay_s)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_resumes_to_the_same_map(tmp_path, slide, bundle):
-    whole = tmp_path / "whole"
-    subprocess.run(arguments(slide, whole, bundle), check=True, capture_output=True)
-    expected = Heatmap.open(whole / "röt 1" / "heatmap.zarr").probability("IDC")
+@pytest.mark.parametrize("way", ["plain", "with symmetries and context"])
+def test_a_run_killed_at_any_moment_resumes_to_the_same_map(tmp_path, slide, bundle, way):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    model = bundle if way == "plain" else write_corner_bundle(tmp_path / "corner")
+    more = [] if way == "plain" else ["--tta"]
+    subprocess.run([*arguments(slide, whole, model), *more], check=True, capture_output=True)
+    expected = Heatmap.open(whole / "röt 1" / "heatmap.zarr")
     rng = random.Random(0)
-    out = tmp_path / "out"
-    blocks = out / "röt 1" / "heatmap.zarr.partial" / "0" / "c" / "0"
-    for stored in sorted(rng.sample(range(1, 25), 4)):
-        process = subprocess.Popen(arguments(slide, out, bundle), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and sum(1 for _ in blocks.glob("*/*")) < stored:
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.01))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    finished = subprocess.run(arguments(slide, out, bundle), check=False, capture_output=True, text=True)
+    folder, again = out / "röt 1", [*arguments(slide, out, model), *more]
+    blocks = folder / "heatmap.zarr.partial" / "0" / "c" / "0"
+    for stored in sorted(rng.sample(range(1, 25), 3)):
+        kill_when(again, lambda n=stored: sum(1 for _ in blocks.glob("*/*")) >= n, rng.uniform(0, 0.01))
+    at_the_end = folder / "heatmap.zarr.image.partial", folder / "heatmap.zarr"
+    kill_when(again, lambda: any(path.exists() for path in at_the_end), rng.uniform(0, 0.01))
+    finished = subprocess.run(again, check=False, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert np.array_equal(Heatmap.open(out / "röt 1" / "heatmap.zarr").probability("IDC"), expected, equal_nan=True)
-    left = {path.name for path in (out / "röt 1").iterdir()}
-    assert left == {path.name for path in (whole / "röt 1").iterdir()}
+    found = Heatmap.open(folder / "heatmap.zarr")
+    for read in (lambda m: m.probability("IDC"), Heatmap.spread, Heatmap.unrefined):
+        first, second = read(expected), read(found)
+        assert (first is None) is (second is None)
+        assert first is None or np.array_equal(first, second, equal_nan=True)
+    assert (found.spread() is None, found.unrefined() is None) == ((True, True) if way == "plain" else (False, False))
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (whole / "röt 1").iterdir()}
 
 
 def processes_of(mark: str) -> set[int]:

@@ -1,5 +1,7 @@
 """Regions: which cells, how large, and outlines that are exactly the cells'."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -12,7 +14,7 @@ from scipy import ndimage
 from wsi_pipeline.config import RegionSettings
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.grid import Grid
-from wsi_pipeline.regions import Region, find_regions
+from wsi_pipeline.regions import Region, find_regions, number_regions
 
 ALL = RegionSettings(min_region_um2=0)
 
@@ -187,6 +189,27 @@ def test_regions_are_numbered_by_area_then_from_the_top():
     regions = find(mask)
     assert [(r.number, r.cells) for r in regions] == [(1, 2), (2, 1), (3, 1), (4, 1)]
     assert [r.polygon.bounds[:2] for r in regions] == [(200, 0), (0, 0), (100, 0), (0, 100)]
+
+
+def test_the_spread_is_averaged_over_each_region_and_changes_none():
+    probability = np.array([[0.9, 0.8, 0.1], [0.1, np.nan, 0.1], [0.7, 0.1, 0.6]], np.float32)
+    spread = np.array([[0.1, 0.3, 0.9], [0.9, np.nan, 0.9], [0.05, 0.9, 0.25]], np.float32)
+    grid = make_grid(3, 3)
+    regions = find_regions(probability, grid, threshold=0.5, settings=ALL, namespace="result", spread=spread)
+    assert [region.mean_spread for region in regions] == pytest.approx([0.2, 0.05, 0.25])
+    plain = find(probability, grid)
+    assert [region.mean_spread for region in plain] == [None] * 3
+    assert [replace(region, mean_spread=None) for region in regions] == plain
+
+
+@given(mask=masks)
+@settings(max_examples=50, deadline=None)
+def test_numbers_say_which_region_a_cell_belongs_to(mask):
+    grid = make_grid(*mask.shape)
+    numbers = number_regions(mask.astype(np.float32), grid, threshold=0.5, settings=ALL)
+    assert ((numbers > 0) == mask).all()
+    for region in find(mask, grid):
+        assert (cells_inside(region.polygon, grid) == (numbers == region.number)).all()
 
 
 def test_ids_are_stable_and_depend_on_result_and_outline():

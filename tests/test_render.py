@@ -13,7 +13,7 @@ from wsi_pipeline.errors import OutputError
 from wsi_pipeline.geometry import Mpp, Scale, Thumbnail
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.regions import find_regions
-from wsi_pipeline.render import draw_overlay, draw_tissue
+from wsi_pipeline.render import draw_overlay, draw_tissue, draw_uncertainty
 from wsi_pipeline.sheet import MARGIN, Sheet, length_text, round_length
 from wsi_pipeline.tissue import TissueMask
 
@@ -93,6 +93,20 @@ def test_low_probability_leaves_the_tissue_visible(tmp_path):
     assert difference[0] == 0
     assert difference[1] < 15
     assert difference[3] > 60
+
+
+def test_doubt_is_tinted_up_to_its_brightest_and_certainty_is_not(tmp_path):
+    spread = np.array([[0, 0.05, 0.1, 0.2, 0.5, np.nan]], np.float32)
+    draw_uncertainty(
+        tmp_path / "u.png", thumbnail(900, 150, 0.25), spread, make_grid(1, 6, cell_um=9.375), [],
+        title="a", model="m", spread_over="8 symmetries",
+    )  # fmt: skip
+    page = slide_of(read(tmp_path / "u.png"), 150)
+    difference = [np.abs(page[75, 75 + 150 * n] - PINK).max() for n in range(6)]
+    assert difference[0] == difference[5] == 0
+    assert difference[1] < difference[2] < difference[3]
+    assert difference[3] > 50
+    assert (page[75, 75 + 450] == page[75, 75 + 600]).all()
 
 
 def test_small_hot_spots_are_averaged_not_skipped(tmp_path):

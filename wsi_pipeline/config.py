@@ -173,6 +173,11 @@ def load_settings(file: str | Path | None = None, overrides: Mapping[str, object
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, or in a shipped one by name; empty for an empty file.
+
+    Raises:
+        ConfigError: where it cannot be read, is no YAML, or holds no mapping.
+    """
     path = Path(file)
     if path.suffix == "" and not path.exists():
         path = _shipped(str(file))

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Floats = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0)]
 
-SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0)
-"""Standard deviations that `fit_context` uses, in fields of view: from the next patches to the whole tumour."""
+SIGMAS = (1.0, 3.0, 9.0, 27.0)
+"""Standard deviations that `fit_context` uses, in fields of view: from the next patches to the whole tissue."""
 
 _EXTREME = 1e-6
 """Probabilities are kept this far from 0 and 1, so that one cell that is very sure does not outvote all others."""

@@ -7,7 +7,7 @@ bounds.
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +64,14 @@ def region_features(
     for region, geometry in zip(regions, geometries, strict=True):
         if geometry is None:
             continue
+        measured = {
+            f"Mean p({name})": round(region.mean_probability, 6),
+            f"Max p({name})": round(region.max_probability, 6),
+            "Area um2": round(region.area_um2, 3),
+            "Cells": region.cells,
+        }
+        if region.mean_spread is not None:
+            measured[f"Mean spread of p({name})"] = round(region.mean_spread, 6)
         yield {
             "type": "Feature",
             "id": region.id,
@@ -73,18 +81,19 @@ def region_features(
                 "name": f"{name} region {region.number}",
                 "isLocked": True,
                 "classification": {"name": name, "color": list(color)},
-                "measurements": {
-                    f"Mean p({name})": round(region.mean_probability, 6),
-                    f"Max p({name})": round(region.max_probability, 6),
-                    "Area um2": round(region.area_um2, 3),
-                    "Cells": region.cells,
-                },
+                "measurements": measured,
             },
         }
 
 
 def write_cells(
-    path: Path, probability: NDArray[np.float32], grid: Grid, *, namespace: str, class_name: str = "IDC"
+    path: Path,
+    probability: NDArray[np.float32],
+    grid: Grid,
+    *,
+    namespace: str,
+    class_name: str = "IDC",
+    spread: NDArray[np.float32] | None = None,
 ) -> None:
     """Write every visited cell as a QuPath tile with its probability, for QuPath's measurement maps.
 
@@ -96,6 +105,7 @@ def write_cells(
         grid: The cells of the map.
         namespace: Digest of what the result depends on; ids are made from it and the cell's place.
         class_name: Class in the measurement's name, ``p(IDC)``.
+        spread: float32 [rows, cols], a second measurement, ``spread of p(IDC)``.
 
     Raises:
         OutputError: where the file cannot be written.
@@ -106,7 +116,9 @@ def write_cells(
         # No name and no time in the header: the same cells give the same bytes.
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as packed,
     ):
-        for text in _collection(_cell_batches(probability, grid, namespace, _plain(class_name))):
+        names = [f"p({_plain(class_name)})", f"spread of p({_plain(class_name)})"]
+        measured = {names[0]: probability} if spread is None else dict(zip(names, (probability, spread), strict=True))
+        for text in _collection(_cell_batches(measured, grid, namespace)):
             packed.write(text.encode())
 
 
@@ -120,28 +132,28 @@ def _collection(batches: Iterable[str]) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _cell_batches(probability: NDArray[np.float32], grid: Grid, namespace: str, class_name: str) -> Iterator[str]:
+def _cell_batches(measured: Mapping[str, NDArray[np.float32]], grid: Grid, namespace: str) -> Iterator[str]:
     """The cells of each row as text. Filled-in templates, because a million dicts take half a minute."""
     digest = sha256(namespace.encode()).hexdigest()
     # A UUID of version 8 (RFC 9562): its last group counts the cell, the others are the namespace's.
     identity = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8{digest[15:18]}-"
-    label = json.dumps(f"p({class_name})")
+    numbers = ",".join(f"{json.dumps(name).replace('%', '%%')}:%.6g" for name in measured)
     template = (
         f'{{"type":"Feature","id":"{identity}%012x","geometry":{{"type":"Polygon","coordinates":'
         "[[[%d,%d],[%d,%d],[%d,%d],[%d,%d],[%d,%d]]]},"
-        f'"properties":{{"objectType":"tile","isLocked":true,"measurements":{{{label.replace("%", "%%")}:%.6g}}}}}}'
+        f'"properties":{{"objectType":"tile","isLocked":true,"measurements":{{{numbers}}}}}}}'
     )
     lefts, tops = (grid.col_edges - grid.extent.x).tolist(), (grid.row_edges - grid.extent.y).tolist()
-    for row, scores in enumerate(probability):
-        cols = np.flatnonzero(~np.isnan(scores))
+    for row, values in enumerate(zip(*measured.values(), strict=True)):
+        cols = np.flatnonzero(~np.isnan(values[0]))
         if not len(cols):
             continue
-        top, bottom, first = tops[row], tops[row + 1], row * len(scores)
+        top, bottom, first = tops[row], tops[row + 1], row * len(values[0])
         yield ",\n".join(
-            template % (first + col, x, top, right, top, right, bottom, x, bottom, x, top, score)
-            for col, score, x, right in (
-                (col, score, lefts[col], lefts[col + 1])
-                for col, score in zip(cols.tolist(), scores[cols].tolist(), strict=True)
+            template % (first + col, x, top, right, top, right, bottom, x, bottom, x, top, *scores)
+            for col, scores, x, right in (
+                (col, scores, lefts[col], lefts[col + 1])
+                for col, *scores in zip(cols.tolist(), *(line[cols].tolist() for line in values), strict=True)
             )
         )
 

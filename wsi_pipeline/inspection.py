@@ -1,10 +1,11 @@
 """What a slide is and what a run on it would do, without running the network."""
 
 from wsi_pipeline.config import Settings
-from wsi_pipeline.errors import ConfigError, ResolutionError, SlideFormatError
+from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError, SlideFormatError
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.prediction import choose_threshold, describe_prediction
 from wsi_pipeline.slides import Slide
 
 
@@ -13,7 +14,7 @@ def inspect_slide(source: SlideSource, settings: Settings, bundle: ModelBundle) 
 
     Args:
         source: The slide.
-        settings: Of slides, tissue and grid.
+        settings: Of slides, tissue, grid and prediction.
         bundle: The model whose fields of view the cells would have.
 
     Raises:
@@ -38,8 +39,10 @@ def inspect_slide(source: SlideSource, settings: Settings, bundle: ModelBundle) 
             )
             try:
                 facts |= _run_facts(slide, settings, bundle)
-            except (ResolutionError, SlideFormatError, ConfigError) as error:
+            except (ResolutionError, SlideFormatError, ConfigError, BundleError) as error:
                 facts["cells"] = f"none: {error.why}"
+        facts["model"] = describe_prediction(settings, bundle.card)
+        facts["threshold"] = "{:.3g} ({})".format(*choose_threshold(settings, bundle.card))
         if info.warnings:
             facts["notes"] = "; ".join(info.warnings)
     return facts
@@ -53,5 +56,5 @@ def _run_facts(slide: Slide, settings: Settings, bundle: ModelBundle) -> dict[st
     area = info.bounds.width * info.bounds.height * mpp.pixel_um2 * 1e-6
     return {
         "tissue": f"{plan.tissue.area_mm2(mpp):.3g} mm² of {area:.3g} mm²",
-        "cells": f"{len(grid.cells):,} of {cols} x {rows}, {grid.cell_um:g} µm a side, for {bundle.card.name}",
+        "cells": f"{len(grid.cells):,} of {cols} x {rows}, {grid.cell_um:g} µm a side",
     }

@@ -62,6 +62,18 @@ class Summary:
     """Of the positive class over all scored cells."""
     threshold: float
     threshold_source: str
+    tta: bool
+    """Whether probabilities are means over the 8 symmetries of the square."""
+    context: bool
+    """Whether the model's second stage refined the map."""
+    spread_over: str | None
+    """What the spread of a cell's probability is over; None where there is none, and then no spread is."""
+    mean_spread: float | None
+    """Mean standard deviation of the positive class's probability over all scored cells."""
+    mean_spread_regions: float | None
+    """The same over the cells inside regions."""
+    mean_spread_near_regions: float | None
+    """The same over the cells outside regions, at most one field of view away from one."""
     cells: int
     unreadable_cells: int
     """Cells whose pixels the file could not give: they are NaN in the map."""
@@ -167,7 +179,8 @@ class RunRecord:
 
 _COLUMNS = (
     *("slide", "status", "tissue_mm2", "analysed_mm2", "idc_mm2", "idc_fraction", "regions", "largest_region_mm2"),
-    *("mean_probability", "threshold", "threshold_source", "cells", "unreadable_cells", "padded_cells", "cell_um"),
+    *("mean_probability", "threshold", "threshold_source", "tta", "context", "mean_spread", "mean_spread_regions"),
+    *("mean_spread_near_regions", "cells", "unreadable_cells", "padded_cells", "cell_um"),
     *("model", "seconds_total", "warnings", "error", "path", "folder"),
 )
 

@@ -12,6 +12,7 @@ not. For 50 px cells at 0.25 µm/px and no offset: scale 12.5, translation 6.125
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -32,7 +33,11 @@ TISSUE_LABELS = {
 
 UNREAD_LABEL = 255
 
-_COLOUR_WANTED, _COLOUR_OTHER = "FF0000", "808080"
+BRIGHTEST_SPREAD = 0.2
+"""Standard deviation of a probability that is shown as the highest: few cells lie above. (One that is anything between
+0 and 1, equally often, has 0.29.)"""
+
+_COLOUR_WANTED, _COLOUR_OTHER, _COLOUR_SPREAD = "FF0000", "808080", "00FFFF"
 _AXES = [
     {"name": "c", "type": "channel"},
     {"name": "y", "type": "space", "unit": "micrometer"},
@@ -92,25 +97,58 @@ def _quarters(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
             yield values[row::2, col::2]
 
 
-def image_attributes(ngff: str, name: str, grid: Grid, class_names: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel as viewers show it."""
+
+    label: str
+    color: str = _COLOUR_OTHER
+    """RGB, hexadecimal."""
+    active: bool = False
+    """Whether it is shown when the image is opened."""
+    brightest: float = 1.0
+    """Value shown at full brightness; 0 is black."""
+
+
+def map_channels(class_names: Sequence[str], positive: str, *, spread: bool, unrefined: bool) -> list[Channel]:
+    """The channels of a heatmap in their order: the classes, then what further layers it has.
+
+    Args:
+        class_names: One channel each.
+        positive: The class that the map is about: shown first, in red.
+        spread: Whether there is a layer of the spread of its probability.
+        unrefined: Whether there is a layer of its probability before the second stage.
+    """
+    channels = [Channel(label=channel_name(name)) for name in class_names]
+    number = list(class_names).index(positive)
+    channels[number] = Channel(label=channel_name(positive), color=_COLOUR_WANTED, active=True)
+    if spread:
+        label = f"spread of {channel_name(positive)}"
+        channels.append(Channel(label=label, color=_COLOUR_SPREAD, brightest=BRIGHTEST_SPREAD))
+    if unrefined:
+        channels.append(Channel(label=f"{channel_name(positive)} before context"))
+    return channels
+
+
+def image_attributes(ngff: str, name: str, grid: Grid, channels: Sequence[Channel]) -> dict[str, Any]:
     """Attributes of the heatmap's group.
 
     Args:
         ngff: ``0.5`` or ``0.4``.
         name: Name of the image for people.
         grid: Its cells.
-        class_names: One channel each; the last one is shown first, in red.
+        channels: What it holds.
     """
-    channels = [
+    shown = [
         {
-            "label": channel_name(label),
-            "color": _COLOUR_WANTED if wanted else _COLOUR_OTHER,
-            "active": wanted,
-            "window": {"min": 0, "max": 1, "start": 0, "end": 1},
+            "label": channel.label,
+            "color": channel.color,
+            "active": channel.active,
+            "window": {"min": 0, "max": 1, "start": 0, "end": channel.brightest},
         }
-        for label, wanted in _classes(class_names)
+        for channel in channels
     ]
-    return _wrap(ngff, {"multiscales": [_multiscale(ngff, name, grid, "mean")], "omero": {"channels": channels}})
+    return _wrap(ngff, {"multiscales": [_multiscale(ngff, name, grid, "mean")], "omero": {"channels": shown}})
 
 
 def tissue_attributes(ngff: str, grid: Grid) -> dict[str, Any]:
@@ -135,13 +173,13 @@ def channel_name(class_name: str) -> str:
     return f"p({class_name})"
 
 
-def ome_xml(name: str, grid: Grid, class_names: Sequence[str]) -> bytes:
+def ome_xml(name: str, grid: Grid, channels: Sequence[Channel]) -> bytes:
     """The OME-XML from which Bio-Formats, and so QuPath, takes the pixel size of an NGFF 0.4 image. UTF-8."""
     rows, cols = grid.shape
     root = ET.Element("OME", {"xmlns": _OME_NAMESPACE, "Creator": "wsi-pipeline"})
     image = ET.SubElement(root, "Image", {"ID": "Image:0", "Name": name})
     # Bio-Formats reads the axes c, y, x as X, Y, C with T and Z of one behind.
-    sizes = {"SizeX": cols, "SizeY": rows, "SizeC": len(class_names), "SizeT": 1, "SizeZ": 1}
+    sizes = {"SizeX": cols, "SizeY": rows, "SizeC": len(channels), "SizeT": 1, "SizeZ": 1}
     pixels = ET.SubElement(
         image,
         "Pixels",
@@ -150,18 +188,12 @@ def ome_xml(name: str, grid: Grid, class_names: Sequence[str]) -> bytes:
         | {f"PhysicalSize{axis}": repr(grid.cell_um) for axis in "XY"}
         | {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"},
     )
-    for number, (label, wanted) in enumerate(_classes(class_names)):
-        colour = {"Color": str(_signed_rgba(_COLOUR_WANTED if wanted else _COLOUR_OTHER))}
-        channel = {"ID": f"Channel:0:{number}", "Name": channel_name(label), "SamplesPerPixel": "1"}
-        ET.SubElement(pixels, "Channel", channel | colour)
+    for number, channel in enumerate(channels):
+        named = {"ID": f"Channel:0:{number}", "Name": channel.label, "SamplesPerPixel": "1"}
+        ET.SubElement(pixels, "Channel", named | {"Color": str(_signed_rgba(channel.color))})
     ET.SubElement(pixels, "MetadataOnly")
     text: bytes = ET.tostring(root, encoding="UTF-8", xml_declaration=True)
     return text
-
-
-def _classes(class_names: Sequence[str]) -> list[tuple[str, bool]]:
-    """Each class, and whether it is the one the map is looked at for: the last."""
-    return [(label, number == len(class_names) - 1) for number, label in enumerate(class_names)]
 
 
 def _signed_rgba(rgb: str) -> int:

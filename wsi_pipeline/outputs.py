@@ -1,6 +1,7 @@
 """What is made of a finished heatmap: regions, pictures and numbers."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,73 +15,109 @@ from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import SUMMARY_FILE, Identity, Summary
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.plan import SlidePlan
-from wsi_pipeline.regions import Region, find_regions
-from wsi_pipeline.render import draw_overlay, draw_tissue
+from wsi_pipeline.prediction import (
+    cells_per_view,
+    choose_threshold,
+    describe_prediction,
+    prediction_warnings,
+    spread_over,
+    uses_context,
+)
+from wsi_pipeline.regions import Region, find_regions, number_regions
+from wsi_pipeline.render import draw_overlay, draw_tissue, draw_uncertainty
 from wsi_pipeline.timing import Stopwatch
 
 HEATMAP, REGIONS, CELLS = "heatmap.zarr", "regions.geojson", "cells.geojson.gz"
-OVERLAY, TISSUE = "overlay.png", "tissue.png"
+OVERLAY, UNCERTAINTY, TISSUE = "overlay.png", "uncertainty.png", "tissue.png"
 """What lies in a slide's folder, beside its summary."""
 
 
-def missing_outputs(folder: Path, settings: Settings) -> list[str]:
+def missing_outputs(folder: Path, settings: Settings, summary: Summary) -> list[str]:
     """Names of the files that a finished slide has and `folder` lacks."""
-    wanted = [HEATMAP, REGIONS, OVERLAY, TISSUE, *([CELLS] if settings.output.cells else [])]
+    wanted = [HEATMAP, REGIONS, OVERLAY, TISSUE]
+    wanted += [CELLS] if settings.output.cells else []
+    wanted += [UNCERTAINTY] if summary.spread_over else []
     return [name for name in wanted if not (folder / name).exists()]
 
 
 def remove_derived(folder: Path) -> None:
     """Remove all but the heatmap, the summary first: from then on the folder is not complete."""
-    for name in (SUMMARY_FILE, REGIONS, CELLS, OVERLAY, TISSUE):
+    for name in (SUMMARY_FILE, REGIONS, CELLS, OVERLAY, UNCERTAINTY, TISSUE):
         (folder / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maps:
+    """What was read of the heatmap, each [rows, cols], and the regions found on it."""
+
+    probability: NDArray[np.float32]
+    spread: NDArray[np.float32] | None
+    regions: Sequence[Region]
 
 
 def write_outputs(
     job: SlideJob, plan: SlidePlan, card: Card, heatmap: Heatmap, *, identity: Identity, watch: Stopwatch
 ) -> Summary:
     """Regions and pictures of a finished map, and its summary, which is left to the caller to write."""
-    settings, grid = job.settings, plan.grid
-    probability = heatmap.probability(card.positive_class)
-    threshold, source = choose_threshold(settings, card)
+    settings, grid, name = job.settings, plan.grid, card.positive_class
+    probability, spread = heatmap.probability(name), heatmap.spread()
+    threshold, _ = choose_threshold(settings, card)
     namespace = f"{identity.slide}/{identity.bundle}/{identity.settings}"
     with watch.stage("regions"):
-        regions = find_regions(probability, grid, threshold=threshold, settings=settings.regions, namespace=namespace)
-        write_regions(job.folder / REGIONS, regions, grid, class_name=card.positive_class)
+        regions = find_regions(
+            probability, grid, threshold=threshold, settings=settings.regions, namespace=namespace, spread=spread
+        )
+        write_regions(job.folder / REGIONS, regions, grid, class_name=name)
         if settings.output.cells:
-            write_cells(job.folder / CELLS, probability, grid, namespace=namespace, class_name=card.positive_class)
+            file = job.folder / CELLS
+            write_cells(file, probability, grid, namespace=namespace, class_name=name, spread=spread)
+    maps = _Maps(probability=probability, spread=spread, regions=regions)
     with watch.stage("render"):
-        draw_tissue(job.folder / TISSUE, plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=job.slide_id)
-        draw_overlay(
-            job.folder / OVERLAY,
+        _draw(job, plan, card, maps)
+    return _summarise(job, plan, card, maps, identity=identity, seconds=watch.finish())
+
+
+def _draw(job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps) -> None:
+    threshold, source = choose_threshold(job.settings, card)
+    title, model = job.slide_id, describe_prediction(job.settings, card)
+    draw_tissue(job.folder / TISSUE, plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=title)
+    draw_overlay(
+        job.folder / OVERLAY,
+        plan.thumbnail,
+        maps.probability,
+        plan.grid,
+        maps.regions,
+        title=title,
+        model=model,
+        threshold=threshold,
+        threshold_source=source,
+        class_name=card.positive_class,
+    )
+    over = spread_over(job.settings, card)
+    if maps.spread is not None and over is not None:
+        draw_uncertainty(
+            job.folder / UNCERTAINTY,
             plan.thumbnail,
-            probability,
-            grid,
-            regions,
-            title=job.slide_id,
-            model=card.name,
-            threshold=threshold,
-            threshold_source=source,
+            maps.spread,
+            plan.grid,
+            maps.regions,
+            title=title,
+            model=model,
+            spread_over=f"{over}, before context" if uses_context(job.settings, card) else over,
             class_name=card.positive_class,
         )
-    return _summarise(job, plan, card, probability, regions, identity=identity, seconds=watch.finish())
 
 
 def _summarise(
-    job: SlideJob,
-    plan: SlidePlan,
-    card: Card,
-    probability: NDArray[np.float32],
-    regions: Sequence[Region],
-    *,
-    identity: Identity,
-    seconds: dict[str, float],
+    job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps, *, identity: Identity, seconds: dict[str, float]
 ) -> Summary:
-    grid, info = plan.grid, plan.info
-    scored = np.isfinite(probability)
+    grid, info, regions = plan.grid, plan.info, maps.regions
+    scored = np.isfinite(maps.probability)
     analysed = float(grid.cell_area_um2[scored].sum()) * 1e-6
     idc = sum(region.area_um2 for region in regions) * 1e-6
     unreadable = len(grid.cells) - int(scored.sum())
     threshold, source = choose_threshold(job.settings, card)
+    spread, spread_inside, spread_near = _spread_means(job, plan, maps, threshold)
     return Summary(
         slide=job.slide_id,
         path=job.path,
@@ -91,9 +128,15 @@ def _summarise(
         idc_fraction=idc / analysed if analysed else None,
         regions=len(regions),
         largest_region_mm2=max((region.area_um2 for region in regions), default=0.0) * 1e-6,
-        mean_probability=float(probability[scored].mean(dtype=np.float64)) if scored.any() else None,
+        mean_probability=_mean(maps.probability, scored),
         threshold=threshold,
         threshold_source=source,
+        tta=job.settings.prediction.tta,
+        context=uses_context(job.settings, card),
+        spread_over=spread_over(job.settings, card),
+        mean_spread=spread,
+        mean_spread_regions=spread_inside,
+        mean_spread_near_regions=spread_near,
         cells=len(grid.cells),
         unreadable_cells=unreadable,
         padded_cells=grid.padded_cells,
@@ -103,8 +146,36 @@ def _summarise(
         model=card.name,
         reader=info.reader,
         seconds=seconds,
-        warnings=(*info.warnings, *_warnings(plan, unreadable, job.settings.grid.cell)),
+        warnings=(
+            *info.warnings,
+            *_warnings(plan, unreadable, job.settings.grid.cell),
+            *prediction_warnings(job.settings, card),
+        ),
     )
+
+
+def _spread_means(
+    job: SlideJob, plan: SlidePlan, maps: _Maps, threshold: float
+) -> tuple[float | None, float | None, float | None]:
+    """Mean spread of all scored cells, of those in regions, and of those near them."""
+    if maps.spread is None:
+        return None, None, None
+    numbers = number_regions(maps.probability, plan.grid, threshold=threshold, settings=job.settings.regions)
+    scored, inside = np.isfinite(maps.spread), numbers > 0
+    near = scored & ~inside & _widened(inside, cells_per_view(plan.grid))
+    return _mean(maps.spread, scored), _mean(maps.spread, inside), _mean(maps.spread, near)
+
+
+def _mean(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float | None:
+    return float(values[where].mean(dtype=np.float64)) if where.any() else None
+
+
+def _widened(mask: NDArray[np.bool_], cells: int) -> NDArray[np.bool_]:
+    """The mask and all within so many cells of it, along both axes."""
+    from scipy.ndimage import maximum_filter
+
+    wide: NDArray[np.bool_] = maximum_filter(mask, 2 * cells + 1)
+    return wide
 
 
 def _warnings(plan: SlidePlan, unreadable: int, cell: str) -> Iterator[str]:
@@ -124,10 +195,3 @@ def _warnings(plan: SlidePlan, unreadable: int, cell: str) -> Iterator[str]:
         yield f"Patch folders have their patches for cells: --cell {cell} was not applied."
     if max(grid.mpp.x, grid.mpp.y) > grid.view.mpp * UPSAMPLE_TOLERANCE:
         yield f"The slide ({grid.mpp.x:g} µm/px) was enlarged to {grid.view.mpp:g} µm/px: its detail is invented."
-
-
-def choose_threshold(settings: Settings, card: Card) -> tuple[float, str]:
-    """The threshold of the regions and where it comes from."""
-    if settings.regions.threshold is not None:
-        return settings.regions.threshold, "user"
-    return card.threshold.value, f"model: {card.threshold.chosen}"

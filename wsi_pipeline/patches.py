@@ -149,8 +149,8 @@ def read_blocks(
         num_workers=count,
         prefetch_factor=2 if count else None,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context=_context() if count else None,
-        worker_init_fn=_end_with_parent,
+        multiprocessing_context=worker_context() if count else None,
+        worker_init_fn=end_with_parent,
     )
     try:
         for item in loader:
@@ -167,7 +167,7 @@ def read_blocks(
         dataset.close()
 
 
-def _end_with_parent(worker: int) -> None:
+def end_with_parent(worker: int) -> None:
     """Let a reading process end when the run is killed; under forkserver nobody else would tell it."""
     del worker
     parent = multiprocessing.parent_process()
@@ -194,7 +194,7 @@ def available_cores() -> Sequence[int]:
     return range(os.cpu_count() or 1)
 
 
-def _context() -> BaseContext:
+def worker_context() -> BaseContext:
     """How workers start: forkserver keeps threads and CUDA of this process out of them; Windows has only spawn.
 
     The server imports this module once, so that a worker starts in milliseconds.

@@ -31,6 +31,8 @@ class Region:
     """Mean probability of its cells."""
     max_probability: float
     """Highest probability of its cells."""
+    mean_spread: float | None = None
+    """Mean of its cells' spread, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,17 @@ class _Measures:
     area_px: NDArray[np.float64]
     mean: NDArray[np.float64]
     highest: NDArray[np.float32]
+    spread: NDArray[np.float64] | None
 
 
 def find_regions(
-    probability: NDArray[np.float32], grid: Grid, *, threshold: float, settings: RegionSettings, namespace: str
+    probability: NDArray[np.float32],
+    grid: Grid,
+    *,
+    threshold: float,
+    settings: RegionSettings,
+    namespace: str,
+    spread: NDArray[np.float32] | None = None,
 ) -> list[Region]:
     """The regions of a map, largest first.
 
@@ -58,35 +67,49 @@ def find_regions(
         threshold: Probability from which a cell is IDC. It is compared as float32, as the map is stored.
         settings: Hysteresis, minimum area, smoothing; its own threshold is not looked at.
         namespace: Digest of what the result depends on (slide, model, settings); ids are made from it.
+        spread: float32 [rows, cols], to be averaged over each region; no region depends on it.
 
     Raises:
         ValueError: where the map does not have the grid's shape.
         ConfigError: where the low threshold lies above `threshold`.
     """
-    if probability.shape != grid.shape:
-        raise ValueError(f"the map has {probability.shape} cells, the grid {grid.shape}")
-    labels, seeded = _label(probability, threshold, settings.low_threshold)
-    measures = _measure(labels, probability, grid)
-    large = measures.area_px * grid.mpp.pixel_um2 >= settings.min_region_um2
-    kept = np.flatnonzero(seeded & large)
-    # Labels rise from the top left, so a stable sort leaves regions of one size in that order.
-    kept = kept[np.argsort(-measures.area_px[kept], kind="stable")]
-    number = np.zeros(len(seeded), np.int32)
-    number[kept] = np.arange(1, len(kept) + 1)
-    polygons = _outlines(number[labels], grid, settings.smooth_um)
+    numbers = number_regions(probability, grid, threshold=threshold, settings=settings)
+    measures = _measure(numbers, probability, grid, spread)
+    polygons = _outlines(numbers, grid, settings.smooth_um)
     base = uuid5(NAMESPACE_OID, namespace)
     return [
         Region(
             id=str(uuid5(base, polygon.wkb_hex)),
             number=rank,
             polygon=polygon,
-            cells=int(measures.cells[label]),
-            area_um2=float(measures.area_px[label]) * grid.mpp.pixel_um2,
-            mean_probability=float(measures.mean[label]),
-            max_probability=float(measures.highest[label]),
+            cells=int(measures.cells[rank]),
+            area_um2=float(measures.area_px[rank]) * grid.mpp.pixel_um2,
+            mean_probability=float(measures.mean[rank]),
+            max_probability=float(measures.highest[rank]),
+            mean_spread=None if measures.spread is None else float(measures.spread[rank]),
         )
-        for rank, (label, polygon) in enumerate(zip(kept, polygons, strict=True), start=1)
+        for rank, polygon in enumerate(polygons, start=1)
     ]
+
+
+def number_regions(
+    probability: NDArray[np.float32], grid: Grid, *, threshold: float, settings: RegionSettings
+) -> NDArray[np.int32]:
+    """Which region each cell belongs to, int32 [rows, cols]: `Region.number`, 0 for none.
+
+    Arguments and errors are those of `find_regions`.
+    """
+    if probability.shape != grid.shape:
+        raise ValueError(f"the map has {probability.shape} cells, the grid {grid.shape}")
+    labels, seeded = _label(probability, threshold, settings.low_threshold)
+    area_px = _area_px(labels, grid, len(seeded))
+    large = area_px * grid.mpp.pixel_um2 >= settings.min_region_um2
+    kept = np.flatnonzero(seeded & large)
+    # Labels rise from the top left, so a stable sort leaves regions of one size in that order.
+    kept = kept[np.argsort(-area_px[kept], kind="stable")]
+    number = np.zeros(len(seeded), np.int32)
+    number[kept] = np.arange(1, len(kept) + 1)
+    return number[labels]
 
 
 def _label(
@@ -112,18 +135,37 @@ def _label(
     return labels.astype(np.int32, copy=False), seeded
 
 
-def _measure(labels: NDArray[np.int32], probability: NDArray[np.float32], grid: Grid) -> _Measures:
+def _measure(
+    labels: NDArray[np.int32],
+    probability: NDArray[np.float32],
+    grid: Grid,
+    spread: NDArray[np.float32] | None,
+) -> _Measures:
     row, col = np.nonzero(labels)
     label, score = labels[row, col], probability[row, col]
     count = int(labels.max(initial=0)) + 1
     cells = np.bincount(label, minlength=count)
-    # Whole pixels add up exactly in any order, so that equal areas are equal.
-    pixels = np.diff(grid.row_edges)[row] * np.diff(grid.col_edges)[col]
-    area_px = np.bincount(label, pixels, count).astype(np.float64, copy=False)
-    total = np.bincount(label, score.astype(np.float64), count)
     highest = np.zeros(count, np.float32)
     np.maximum.at(highest, label, score)
-    return _Measures(cells=cells, area_px=area_px, mean=total / np.maximum(cells, 1), highest=highest)
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.bincount(label, values.astype(np.float64), count) / np.maximum(cells, 1)
+
+    return _Measures(
+        cells=cells,
+        area_px=_area_px(labels, grid, count),
+        mean=mean(score),
+        highest=highest,
+        spread=None if spread is None else mean(spread[row, col]),
+    )
+
+
+def _area_px(labels: NDArray[np.int32], grid: Grid, count: int) -> NDArray[np.float64]:
+    """[count]: area of each label's cells in level-0 pixels; entry 0 stands for no label and is 0."""
+    row, col = np.nonzero(labels)
+    # Whole pixels add up exactly in any order, so that equal areas are equal.
+    pixels = np.diff(grid.row_edges)[row] * np.diff(grid.col_edges)[col]
+    return np.bincount(labels[row, col], pixels, count).astype(np.float64, copy=False)
 
 
 def _outlines(labels: NDArray[np.int32], grid: Grid, smooth_um: float) -> NDArray[np.object_]:

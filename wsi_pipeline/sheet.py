@@ -140,12 +140,15 @@ class Sheet:
             self.text(self.left + BAR_MAX_PX + MARGIN, y, " · ".join(notes), color=GREY)
 
     def save(self, path: Path) -> None:
-        """Write the page as PNG, whole or not at all.
+        """Write the page as PNG, or as JPEG where the file is named so, whole or not at all.
 
         Raises:
             OutputError: where the file cannot be written.
         """
         with atomic_path(path) as part:
+            if path.suffix == ".jpg":
+                self._canvas.print_jpg(part, pil_kwargs={"quality": 88})
+                return
             # Without the line that names matplotlib's version, the same page gives the same bytes.
             self._canvas.print_png(part, metadata={"Software": None})
 

@@ -11,10 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from wsi_pipeline import ngff
-from wsi_pipeline.errors import ConfigError, OutputError, ResultsMismatchError
-from wsi_pipeline.files import sync
+from wsi_pipeline.errors import OutputError, ResultsMismatchError
 from wsi_pipeline.grid import Block, Grid
-from wsi_pipeline.heatmap.image import Image, Ngff, write_image, write_image_04
+from wsi_pipeline.heatmap.image import Image, Ngff, write_image
+from wsi_pipeline.heatmap.layers import Layers, Refine, refine_channels
 from wsi_pipeline.heatmap.store import (
     ATTRIBUTE,
     START_OVER,
@@ -27,29 +27,17 @@ from wsi_pipeline.heatmap.store import (
     working_folder,
     writing,
 )
+from wsi_pipeline.heatmap.stored import StoredMap
 from wsi_pipeline.heatmap.working import as_json, begin, block_shape, describe_grid, rebuild_grid, require_same, resume
 from wsi_pipeline.manifest import Identity
 
 
-class Heatmap:
+class Heatmap(StoredMap):
     """Probability per class and cell of one slide: `create` makes or resumes one, `open` reads a finished one."""
 
-    path: Path
-    """Where the finished heatmap stands, or will."""
-    grid: Grid
-    """The cells: size, shape, origin, resolution, and which of them belong to the run."""
-    class_names: tuple[str, ...]
-    """The classes, in the order of the channels."""
-    tissue: NDArray[np.bool_]
-    """[rows, cols]: True where a cell is tissue."""
-    attributes: dict[str, Any]
-    """Identity, grid, provenance, counts of cells, and whether the map is complete: all that is stored beside it."""
-
     def __init__(self, path: Path, group: zarr.Group, grid: Grid, tissue: NDArray[np.bool_], done: NDArray[np.uint8]):
-        self.path, self.grid, self.tissue = path, grid, tissue
-        self.attributes = own_attributes(group)
-        self.class_names = tuple(self.attributes["class_names"])
-        self._group, self._done = group, done
+        super().__init__(path, group, grid, tissue)
+        self._done = done
 
     @classmethod
     def create(
@@ -62,6 +50,8 @@ class Heatmap:
         provenance: Mapping[str, Any],
         name: str,
         tissue: NDArray[np.bool_],
+        positive_class: str | None = None,
+        spread: bool = False,
         overwrite: bool = False,
     ) -> "Heatmap":
         """Begin a heatmap, or go on with the one that an earlier run left, finished or not.
@@ -80,6 +70,8 @@ class Heatmap:
             provenance: JSON-able facts for the attributes; on resuming they replace the earlier run's.
             name: Name of the image for people.
             tissue: [rows, cols], True on tissue. Cells that belong to the run always count as tissue.
+            positive_class: The class that the map is about; None for the last.
+            spread: Whether each block comes with the spread of its probability.
             overwrite: Throw earlier results away first.
 
         Raises:
@@ -91,6 +83,9 @@ class Heatmap:
             {
                 "identity": asdict(identity),
                 "class_names": list(class_names),
+                "positive_class": positive_class or class_names[-1],
+                "spread": spread,
+                "refined": False,
                 "name": name,
                 "grid": describe_grid(grid),
                 "provenance": dict(provenance),
@@ -143,16 +138,6 @@ class Heatmap:
             grid = rebuild_grid(own_attributes(group)["grid"], cells)
             return cls(path, group, grid, label != 0, np.ones(block_shape(grid), np.uint8))
 
-    @property
-    def complete(self) -> bool:
-        """Whether the map is finished and stands under its final name."""
-        return bool(self.attributes["complete"])
-
-    @property
-    def version(self) -> Ngff:
-        """The OME-Zarr version that the map has; while it is being worked on, always 0.5."""
-        return "0.4" if self._group.metadata.zarr_format == 2 else "0.5"
-
     def pending(self) -> list[Block]:
         """The blocks that are not done yet, top to bottom, left to right.
 
@@ -160,23 +145,28 @@ class Heatmap:
         """
         return [block for block in self.grid.blocks() if not self._done[block.index]]
 
-    def write(self, block: Block, scores: NDArray[np.float32]) -> None:
+    def write(self, block: Block, scores: NDArray[np.float32], spread: NDArray[np.float32] | None = None) -> None:
         """Store a block. When this returns, the block is on the disk.
 
         Args:
             block: One of `pending`.
             scores: float32, [cells of the block, classes], in the order of ``block.cells``; a row of NaN for a cell
                 that could not be read.
+            spread: float32, [cells of the block], NaN likewise; for a map made with a spread, and for no other.
 
         Raises:
             OutputError: where it cannot be written (disk full); every earlier block is kept.
-            ValueError: where the scores have another shape.
+            ValueError: where the scores have another shape, or the spread is missing or unasked for.
         """
-        if scores.shape != (len(block.cells), len(self.class_names)):
-            raise ValueError(f"{scores.shape} scores for {len(block.cells)} cells, {len(self.class_names)} classes")
+        columns = scores if spread is None else np.column_stack([scores, spread])
+        if scores.shape != (len(block.cells), len(self.class_names)) or columns.shape[1] != self._layers.count:
+            beside = "no spread" if spread is None else f"{spread.shape} spread"
+            raise ValueError(
+                f"{scores.shape} scores for {len(block.cells)} cells, {len(self.class_names)} classes, with {beside}"
+            )
         (top, bottom), (left, right) = block.rows, block.cols
-        tile = np.full((len(self.class_names), bottom - top, right - left), np.nan, np.float32)
-        tile[:, block.cells[:, 0] - top, block.cells[:, 1] - left] = scores.T
+        tile = np.full((columns.shape[1], bottom - top, right - left), np.nan, np.float32)
+        tile[:, block.cells[:, 0] - top, block.cells[:, 1] - left] = columns.T
         done = self._done.copy()
         done[block.index] = 1
         with writing(self.path):
@@ -184,28 +174,20 @@ class Heatmap:
             array(self._group, "done")[...] = done
         self._done = done
 
-    def probability(self, class_name: str) -> NDArray[np.float32]:
-        """float32, [rows, cols]: probability of a class, NaN where a cell was not visited or could not be read.
-
-        Raises:
-            ConfigError: where the heatmap has no such class.
-            ResultsMismatchError: where the store is damaged.
-        """
-        if class_name not in self.class_names:
-            raise ConfigError(self.path, f"has no class {class_name!r}", f"It has: {', '.join(self.class_names)}.")
-        with reading(self.path):
-            return np.asarray(array(self._group, "0")[self.class_names.index(class_name)], np.float32)
-
-    def unread(self) -> NDArray[np.bool_]:
-        """[rows, cols]: True where a cell belongs to the run but has no probability, because it could not be read."""
-        return self.grid.cell_mask() & np.isnan(self.probability(self.class_names[0]))
-
-    def finish(self, *, provenance: Mapping[str, Any] | None = None, version: Ngff = "0.5") -> None:
-        """Add the levels, the tissue label and the metadata, then give the map its final name.
+    def finish(
+        self,
+        *,
+        refine: Refine | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        version: Ngff = "0.5",
+    ) -> None:
+        """Make the image of the scores: levels, the tissue label and the metadata; then give it its final name.
 
         A finished map is left as it is.
 
         Args:
+            refine: A second stage: makes a map of the positive class's probability, float32 [rows, cols], into
+                another with the same NaN. The map before it is kept, see `unrefined`.
             provenance: Further facts, added to those given to `create`.
             version: OME-Zarr version of the result.
 
@@ -220,26 +202,29 @@ class Heatmap:
             return
         if missing := len(self.pending()):
             raise OutputError(self.path, f"{missing} blocks of cells are missing", "Run again: it resumes.")
+        image = self._image(refine, provenance or {})
+        with writing(self.path):
+            write_image(image, self.path, version)
+        # What cannot be removed now, the next run removes.
+        shutil.rmtree(working_folder(self.path), ignore_errors=True)
+        self.attributes, self._layers = image.attributes, image.layers
+        self._group = open_finished(self.path)
+
+    def _image(self, refine: Refine | None, provenance: Mapping[str, Any]) -> Image:
         unread = self.unread()
-        counts = {"in_run": len(self.grid.cells), "unread": int(unread.sum())}
-        facts = {**self.attributes["provenance"], **as_json(provenance or {})}
-        attributes = {**self.attributes, "provenance": facts, "cells": counts, "complete": True}
-        image = Image(
+        attributes = {
+            **self.attributes,
+            "provenance": {**self.attributes["provenance"], **as_json(provenance)},
+            "cells": {"in_run": len(self.grid.cells), "unread": int(unread.sum())},
+            "refined": refine is not None,
+            "complete": True,
+        }
+        layers = Layers.of(attributes)
+        return Image(
             name=attributes["name"],
             grid=self.grid,
-            class_names=self.class_names,
-            probability=self.probability,
+            layers=layers,
+            read=self._channel if refine is None else refine_channels(self._channel, layers, refine),
             tissue=np.where(unread, ngff.UNREAD_LABEL, self.tissue).astype(np.uint8),
             attributes=attributes,
         )
-        working = working_folder(self.path)
-        with writing(self.path):
-            if version == "0.4":
-                write_image_04(image, self.path)
-                shutil.rmtree(working)
-            else:
-                write_image(image, self._group, version, first_level=1)
-                working.replace(self.path)
-                sync(self.path.parent)
-        self.attributes = attributes
-        self._group = open_finished(self.path)

@@ -51,14 +51,14 @@ def working_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def working_folder_04(path: Path) -> Path:
-    """Where the older form is written before it is whole; never resumed, always written anew."""
-    return path.with_name(f"{path.name}.ngff-0.4.partial")
+def image_folder(path: Path) -> Path:
+    """Where the image is written before it is whole; never resumed, always written anew."""
+    return path.with_name(f"{path.name}.image.partial")
 
 
 def sweep(path: Path) -> None:
     """Remove what a killed run may have left and no run goes on with."""
-    for folder in (working_folder_04(path), _trash(path), _trash(working_folder(path))):
+    for folder in (image_folder(path), _trash(path), _trash(working_folder(path))):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ResultsMismatchError
 from wsi_pipeline.geometry import Box, FieldOfView, Mpp
 from wsi_pipeline.grid import Grid
+from wsi_pipeline.heatmap.layers import Layers
 from wsi_pipeline.heatmap.store import (
     ATTRIBUTE,
     START_OVER,
@@ -37,8 +38,8 @@ def begin(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Grou
     if folder.exists():
         rmtree(folder)
     group = zarr.create_group(DurableStore(folder), zarr_format=3, attributes={ATTRIBUTE: attributes})
-    classes, side = len(attributes["class_names"]), grid.block_side
-    shape, chunks = (classes, *grid.shape), (classes, side, side)
+    channels, side = Layers.of(attributes).count, grid.block_side
+    shape, chunks = (channels, *grid.shape), (channels, side, side)
     make_array(group, "0", shape=shape, chunks=chunks, dtype=np.float32, fill=np.nan)
     done = np.zeros(block_shape(grid), np.uint8)
     group.create_array("done", shape=done.shape, chunks=done.shape, dtype=np.uint8, fill_value=0)
@@ -68,7 +69,6 @@ def resume(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Gro
             done[block.index] = 0
     for stray in folder.rglob(".*-part-*"):
         stray.unlink()
-    # The attributes may say complete: a run that was killed between its last two steps repeats them.
     group.update_attributes({ATTRIBUTE: attributes})
     return group, done
 
@@ -81,7 +81,8 @@ def require_same(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> No
     """
     with reading(path):
         Identity(**now["identity"]).require_same(Identity(**earlier["identity"]), path)
-    for key, word in (("class_names", "set of classes"), ("grid", "grid of cells")):
+    words = {"class_names": "set of classes", "positive_class": "positive class", "spread": "kind of prediction"}
+    for key, word in (words | {"grid": "grid of cells"}).items():
         if earlier.get(key) != now[key]:
             why = f"results that are already there were made with another {word}"
             raise ResultsMismatchError(path, why, START_OVER)

@@ -43,12 +43,20 @@ class Mosaic:
         address: The case, for messages.
         files: Where the patches are; not closed by the mosaic.
         patches: The patches; where two overlap, the later one is seen.
-        sizes: The size of each; None where the file is no PNG, which is then taken as 50 x 50 px.
+        sizes: The size of each; None where the file is no PNG.
+        patch_px: Side of a full-size patch, which files that are no PNG are taken for.
     """
 
-    def __init__(self, address: str, files: PatchFiles, patches: Sequence[Patch], sizes: Sequence[Size | None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        files: PatchFiles,
+        patches: Sequence[Patch],
+        sizes: Sequence[Size | None],
+        patch_px: int = PATCH_PX,
+    ) -> None:
         self._address, self._files, self._patches = address, files, patches
-        full = Size(PATCH_PX, PATCH_PX)
+        full = Size(patch_px, patch_px)
         self.boxes = tuple(
             Box(patch.x, patch.y, (size or full).width, (size or full).height)
             for patch, size in zip(patches, sizes, strict=True)

@@ -123,6 +123,7 @@ def _walk(root: Path) -> list[str]:
 
 
 def _is_litter(name: str) -> bool:
-    """Whether an operating system left the file behind: .DS_Store, __MACOSX/._patch.png, Thumbs.db."""
-    last = name.rsplit("/", 1)[-1]
-    return last.startswith(".") or last.lower() in _LEFT_BY_SYSTEMS or name.startswith("__MACOSX/")
+    """Whether an operating system or a program left the file behind: .DS_Store, __MACOSX/._patch.png, .trash/a.png."""
+    parts = name.split("/")
+    hidden = any(part.startswith(".") for part in parts)
+    return hidden or parts[-1].lower() in _LEFT_BY_SYSTEMS or name.startswith("__MACOSX/")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import SlideFormatError, SlideNotFoundError
 from wsi_pipeline.geometry import Box, Level, Mpp, Scale, Size, SlideInfo, Thumbnail
 from wsi_pipeline.slides.files import resolution
-from wsi_pipeline.slides.kaggle import PATCH_MPP, PATCH_PX, Patch, PatchIndex, index_names
+from wsi_pipeline.slides.kaggle import Patch, PatchGeometry, PatchIndex, index_names, read_geometry
 from wsi_pipeline.slides.mosaic import Mosaic, png_size
 from wsi_pipeline.slides.patch_files import FileFacts, PatchFiles, open_files
 from wsi_pipeline.slides.raster import RasterSlide
@@ -19,7 +19,7 @@ from wsi_pipeline.tissue import TissueMask
 NO_PATCH = 255
 """Label where no patch is."""
 
-MAX_SIDE_PX = 50_000
+MAX_SIDE_UM = 200_000.0
 """A patch farther than this from the corner (20 cm) is none of a microscope slide."""
 
 _LAYOUT = "<case>/<0 or 1>/<case>_idx5_x<X>_y<Y>_class<0 or 1>.png"
@@ -27,11 +27,13 @@ _NAMES_SHOWN = 3
 
 
 class PatchSlide(RasterSlide):
-    """The patches of one case, seen as a slide of one level at 4 µm/px; white where no patch is.
+    """The patches of one case, seen as a slide of one level; white where no patch is.
+
+    The patches are 50 x 50 px at 4 µm/px, as published, unless a file `CASE_FILE` in the case says otherwise.
 
     Args:
         address: A case's folder, a zip that holds one case, or ``path::case`` for one of several.
-        mpp: Resolution in µm/px, where it is not 4.
+        mpp: Resolution in µm/px, where it is another.
 
     Raises:
         SlideNotFoundError: where there is no such folder or zip.
@@ -57,34 +59,39 @@ class PatchSlide(RasterSlide):
         """The patches, each position once, in order of (y, x)."""
         facts = [self._files.facts(patch.member) for patch in self.patches]
         sizes = [png_size(fact.head) for fact in facts]
-        self._mosaic: Mosaic | None = Mosaic(self._address, self._files, self.patches, sizes)
+        geometry = read_geometry(self._address, case, self._files)
+        self.patch_px = geometry.size_px
+        """Side of a full-size patch."""
+        self._mosaic: Mosaic | None = Mosaic(self._address, self._files, self.patches, sizes, self.patch_px)
         self._boxes = self._mosaic.boxes
-        size = _extent(self._address, self.patches, self._boxes)
+        size = _extent(self._address, self.patches, self._boxes, geometry.mpp)
         resolved, source = resolution(self._address, mpp, None, [])
-        self._labels = _labels(size, self.patches, self._boxes)
+        self._labels = _labels(size, self.patches, self._boxes, self.patch_px)
         self.info = SlideInfo(
             slide_id=case,
             path=self._address,
             size=size,
-            mpp=resolved or Mpp(PATCH_MPP, PATCH_MPP),
-            mpp_source=source if resolved else "kaggle",
+            mpp=resolved or Mpp(geometry.mpp, geometry.mpp),
+            mpp_source=source if resolved else geometry.source,
             levels=(Level(size, Scale(1, 1)),),
             bounds=Box(0, 0, size.width, size.height),
             vendor="kaggle-idc",
             reader="kaggle",
-            fingerprint=_fingerprint(self.patches, facts),
-            warnings=tuple(_warnings(index, case, sizes, self._boxes, self._labels)),
+            fingerprint=_fingerprint(self.patches, facts, geometry),
+            warnings=tuple(
+                _warnings(index, case, sizes, boxes=self._boxes, labels=self._labels, patch_px=self.patch_px)
+            ),
         )
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """[rows, cols], one per 50 x 50 px: 1 IDC, 0 none, 255 no patch. A new array."""
+        """[rows, cols], one per full-size patch: 1 IDC, 0 none, 255 no patch. A new array."""
         return self._labels.copy()
 
     @property
     def coverage(self) -> TissueMask:
-        """Where patches are: one mask pixel per 50 x 50 px."""
-        return TissueMask(mask=self._labels != NO_PATCH, scale=Scale(PATCH_PX, PATCH_PX))
+        """Where patches are: one mask pixel per full-size patch."""
+        return TissueMask(mask=self._labels != NO_PATCH, scale=Scale(self.patch_px, self.patch_px))
 
     def label_pixels(self, box: Box) -> NDArray[np.uint8]:
         """Labels [box.height, box.width] of level-0 pixels: 1 IDC, 0 none, 255 no patch or outside."""
@@ -166,12 +173,12 @@ def _all_names(root: str) -> tuple[str, ...]:
     return files.names
 
 
-def _extent(address: str, patches: Sequence[Patch], boxes: Sequence[Box]) -> Size:
+def _extent(address: str, patches: Sequence[Patch], boxes: Sequence[Box], mpp: float) -> Size:
     size = Size(max(box.right for box in boxes), max(box.bottom for box in boxes))
     for patch, box in zip(patches, boxes, strict=True):
-        if max(box.right, box.bottom) > MAX_SIDE_PX:
+        if max(box.right, box.bottom) * mpp > MAX_SIDE_UM:
             why = f"the patch {patch.member} would lie {max(patch.x, patch.y)} px from the corner"
-            raise SlideFormatError(address, why, f"No slide reaches over {MAX_SIDE_PX} px: check its name.")
+            raise SlideFormatError(address, why, f"No slide reaches over {MAX_SIDE_UM / mpp:.0f} px: check its name.")
     return size
 
 
@@ -180,32 +187,40 @@ def _positive_last(patches: Sequence[Patch], boxes: Sequence[Box]) -> list[tuple
     return sorted(zip(patches, boxes, strict=True), key=lambda pair: pair[0].label)
 
 
-def _labels(size: Size, patches: Sequence[Patch], boxes: Sequence[Box]) -> NDArray[np.uint8]:
-    """[rows, cols]: the label of each position of the 50 px lattice that a patch touches, else 255."""
-    shape = -(-size.height // PATCH_PX), -(-size.width // PATCH_PX)
+def _labels(size: Size, patches: Sequence[Patch], boxes: Sequence[Box], patch_px: int) -> NDArray[np.uint8]:
+    """[rows, cols]: the label of each position of the patches' lattice that a patch touches, else 255."""
+    shape = -(-size.height // patch_px), -(-size.width // patch_px)
     labels = np.full(shape, NO_PATCH, np.uint8)
     for patch, box in _positive_last(patches, boxes):
-        rows = slice(box.y // PATCH_PX, (box.bottom - 1) // PATCH_PX + 1)
-        cols = slice(box.x // PATCH_PX, (box.right - 1) // PATCH_PX + 1)
+        rows = slice(box.y // patch_px, (box.bottom - 1) // patch_px + 1)
+        cols = slice(box.x // patch_px, (box.right - 1) // patch_px + 1)
         labels[rows, cols] = patch.label
     return labels
 
 
-def _fingerprint(patches: Sequence[Patch], facts: Sequence[FileFacts]) -> str:
+def _fingerprint(patches: Sequence[Patch], facts: Sequence[FileFacts], geometry: PatchGeometry) -> str:
     """SHA-256 of the patches' names and contents; the same for a folder, a zip and a zip with a second copy."""
     lines = [
         f"{patch.member.rsplit('/', 1)[-1]}:{fact.crc:08x}:{fact.size}\n"
         for patch, fact in zip(patches, facts, strict=True)
     ]
+    if geometry != PatchGeometry():
+        lines.append(f"{geometry.size_px}:{geometry.mpp}\n")
     return sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def _warnings(
-    index: PatchIndex, case: str, sizes: Sequence[Size | None], boxes: Sequence[Box], labels: NDArray[np.uint8]
+    index: PatchIndex,
+    case: str,
+    sizes: Sequence[Size | None],
+    *,
+    boxes: Sequence[Box],
+    labels: NDArray[np.uint8],
+    patch_px: int,
 ) -> list[str]:
     """A sentence for each oddity of the case."""
     patches, found = index.cases[case], []
-    full = f"{PATCH_PX} x {PATCH_PX} px"
+    full = f"{patch_px} x {patch_px} px"
     if copies := index.duplicates.get(case, 0):
         found.append(f"Further copies of patches, passed over: {copies}.")
     if conflicts := [f"x{x + 1}_y{y + 1}" for x, y in index.conflicts.get(case, ())]:
@@ -214,9 +229,9 @@ def _warnings(
         found.append(f"Files that are no patches: {_counted(index.foreign)}.")
     if broken := [patch.member for patch, size in zip(patches, sizes, strict=True) if size is None]:
         found.append(f"Patches that are no PNG files and cannot be read: {_counted(broken)}.")
-    if odd := [str(box.size) for box in boxes if box.size != Size(PATCH_PX, PATCH_PX)]:
+    if odd := [str(box.size) for box in boxes if box.size != Size(patch_px, patch_px)]:
         found.append(f"Patches that are not {full}, placed as they are: {_counted(odd)}.")
-    if off := [patch.member for patch in patches if patch.x % PATCH_PX or patch.y % PATCH_PX]:
+    if off := [patch.member for patch in patches if patch.x % patch_px or patch.y % patch_px]:
         found.append(f"Patches that do not lie on the lattice of {full}: {_counted(off)}.")
     if holes := _count_holes(labels != NO_PATCH):
         found.append(f"Positions closed in by patches that have none (fat, glass or lost files), left white: {holes}.")

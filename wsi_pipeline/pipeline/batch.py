@@ -1,0 +1,114 @@
+"""Many slides: what a run is given, how it starts, and its record."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wsi_pipeline.config import Settings
+from wsi_pipeline.environment import hardware, versions
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.grid import CellSpec
+from wsi_pipeline.inference import choose_device
+from wsi_pipeline.jobs import SlideJob, plan_jobs
+from wsi_pipeline.locks import folder_lock
+from wsi_pipeline.manifest import RunRecord, SlideResult
+from wsi_pipeline.models.bundle import ModelBundle, load_bundle
+from wsi_pipeline.pipeline.scores import CellProgress
+from wsi_pipeline.pipeline.slide import run_job
+from wsi_pipeline.prediction import choose_threshold, prediction_facts
+from wsi_pipeline.slides import find_slides
+
+JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
+"""Runs jobs and yields their results in any order."""
+
+
+def run(
+    inputs: Sequence[str],
+    out: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    runner: JobRunner | None = None,
+    on_plan: Callable[[int], None] = lambda _: None,
+    on_cells: CellProgress = lambda *_: None,
+    on_slide: Callable[[SlideResult], None] = lambda _: None,
+) -> RunRecord:
+    """Turn slides into heatmaps, regions, pictures and numbers in `out`.
+
+    A slide that fails is recorded and the others go on.
+
+    Args:
+        inputs: Files, folders, globs, text lists, fsspec addresses, Kaggle patch folders or zips.
+        out: Folder of the results.
+        settings: Validated settings.
+        overwrite: Replace results that were made with other settings, model or slide.
+        runner: What runs the jobs; this process by default, `cluster.cluster_runner` for many.
+        on_plan: Called with the number of slides.
+        on_cells: Called as cells are done.
+        on_slide: Called as a slide ends.
+
+    Raises:
+        WsiPipelineError: where the run as a whole cannot start: no slide, no bundle, wrong settings, no output folder.
+    """
+    bundle = load_bundle(settings.model)
+    _check_start(settings, bundle)
+    paths = find_slides(inputs)
+    jobs = plan_jobs(paths, out.absolute(), settings, bundle.path.absolute(), bundle.digest, overwrite=overwrite)
+    with folder_lock(out):
+        record = RunRecord(
+            folder=out,
+            started=_now(),
+            versions=versions(),
+            hardware=hardware(),
+            settings=settings.model_dump(mode="json"),
+            bundle={
+                "name": bundle.card.name,
+                "digest": bundle.digest,
+                "path": str(bundle.path),
+                **prediction_facts(settings, bundle.card),
+            },
+            inputs=list(inputs),
+            planned=len(jobs),
+        )
+        record.write()
+        on_plan(len(jobs))
+        for result in (runner or run_here)(jobs, on_cells):
+            record.add(result)
+            on_slide(result)
+        record.finished = _now()
+        record.write()
+    return record
+
+
+def run_here(jobs: Sequence[SlideJob], on_cells: CellProgress) -> Iterator[SlideResult]:
+    """The jobs one after the other in this process.
+
+    Raises:
+        ConfigError: where this machine has no such device.
+    """
+    for device in {job.settings.inference.device for job in jobs}:
+        choose_device(device)
+    for job in jobs:
+        yield run_job(job, on_cells)
+
+
+def _check_start(settings: Settings, bundle: ModelBundle) -> None:
+    """Find what is wrong with the settings and the model before the first slide, not at each.
+
+    Raises:
+        BundleError: where the weights do not fit their card, or the card gives no resolution.
+        ConfigError: where the cell or a threshold is wrong.
+    """
+    _ = bundle.view
+    bundle.build()
+    CellSpec.parse(settings.grid.cell)
+    threshold, _ = choose_threshold(settings, bundle.card)
+    low = settings.regions.low_threshold
+    if low is not None and low > threshold:
+        raise ConfigError(
+            "low_threshold", f"{low:g} exceeds the model's threshold {threshold:g}", "Lower it, or give --threshold."
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

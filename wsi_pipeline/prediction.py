@@ -1,0 +1,88 @@
+"""Which parts of a card a run uses, and what it says of that: threshold, second stage, spread."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.config import Settings
+from wsi_pipeline.grid import Grid
+from wsi_pipeline.models.card import Card
+
+
+def choose_threshold(settings: Settings, card: Card) -> tuple[float, str]:
+    """The threshold of the regions and where it comes from."""
+    if settings.regions.threshold is not None:
+        return settings.regions.threshold, "user"
+    without = ", for maps with context, which is off" if _switched_off(settings, card) else ""
+    return card.threshold.value, f"model: {card.threshold.chosen}{without}"
+
+
+def spread_over(settings: Settings, card: Card) -> str | None:
+    """What a cell's spread is over, in words; None where there is but one answer to each field of view."""
+    parts = [f"{len(card.members)} networks"] if card.members else []
+    parts += ["8 symmetries"] if settings.prediction.tta else []
+    return " x ".join(parts) or None
+
+
+def uses_context(settings: Settings, card: Card) -> bool:
+    """Whether the second stage is used: where the card has one and it is not switched off."""
+    return card.context is not None and settings.prediction.context
+
+
+def cells_per_view(grid: Grid) -> int:
+    """Cells per field of view along one axis; 1 for native ones. The second stage counts in fields of view."""
+    return max(1, round(grid.view.size_um / grid.cell_um))
+
+
+def choose_refinement(
+    settings: Settings, card: Card, grid: Grid
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+    """What makes the final map of the positive class's probability from the network's; None for no second stage.
+
+    Maps are [rows, cols] of the grid; NaN stays NaN.
+    """
+    context, step = card.context, cells_per_view(grid)
+    if context is None or not settings.prediction.context:
+        return None
+    from wsi_pipeline.context import refine  # takes scipy along
+
+    return lambda probability: refine(probability, context, step)
+
+
+def prediction_facts(settings: Settings, card: Card) -> dict[str, Any]:
+    """JSON-able: what of the card is used, for records and attributes."""
+    return {
+        "temperature": card.temperature,
+        "bias": None if card.bias is None else list(card.bias),
+        "tta": settings.prediction.tta,
+        "members": list(card.members),
+        "context": card.context.model_dump(mode="json") if card.context and settings.prediction.context else None,
+        "spread_over": spread_over(settings, card),
+    }
+
+
+def describe_prediction(settings: Settings, card: Card) -> str:
+    """The same for people: the model's name and how it is used, in one line."""
+    parts = [card.name]
+    if card.members:
+        parts.append(f"mean of {len(card.members)} networks")
+    if settings.prediction.tta:
+        parts.append("mean over 8 symmetries")
+    if card.context is not None:
+        parts.append("with context" if settings.prediction.context else "without its context")
+    return ", ".join(parts)
+
+
+def prediction_warnings(settings: Settings, card: Card) -> Iterator[str]:
+    """What a reader of the numbers must know of how they were made."""
+    if _switched_off(settings, card) and settings.regions.threshold is None:
+        yield (
+            "Context is switched off, but the model's threshold was chosen with it: regions and areas are of another "
+            "accuracy than the model's card says. Give --threshold, or leave --no-context away."
+        )
+
+
+def _switched_off(settings: Settings, card: Card) -> bool:
+    return card.context is not None and not settings.prediction.context
