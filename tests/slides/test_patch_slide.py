@@ -96,6 +96,52 @@ def test_labels_and_coverage_have_one_entry_per_position(tmp_path: Path) -> None
         assert slide.coverage.scale == Scale(50, 50)
 
 
+CASE_JSON = b'{"patch_size_px": 25, "mpp": 0.5, "class_names": ["non-IDC", "IDC"]}'
+
+
+def quarters(case: str = "8863") -> dict[str, bytes]:
+    """Two patches of 25 x 25 px beside each other, as `wsi-pipeline extract` writes them."""
+    return {
+        f"{case}/case.json": CASE_JSON,
+        f"{case}/{case}_labels.jpg": b"a picture",
+        f"{case}/0/{case}_idx5_x1_y26_class0.png": png(np.full((25, 25, 3), 90, np.uint8)),
+        f"{case}/1/{case}_idx5_x26_y26_class1.png": png(np.full((25, 25, 3), 160, np.uint8)),
+    }
+
+
+@pytest.mark.parametrize("form", ["zip", "set in zip", "set", "case"])
+def test_patches_of_another_size_say_so_in_a_file_of_their_case(tmp_path: Path, form: str) -> None:
+    files = {f"set/{member}": data for member, data in (quarters() | quarters("88630")).items()}
+    files["set/dataset.json"] = b"{}"
+    if form == "zip":
+        address = str(write_zip(tmp_path / "a.zip", quarters()))
+    elif form == "set in zip":
+        address = f"{write_zip(tmp_path / 'a.zip', files)}::8863"
+    else:
+        write_folder(tmp_path, files)
+        address = f"{tmp_path / 'set'}::8863" if form == "set" else str(tmp_path / "set" / "8863")
+    with PatchSlide(address) as slide:
+        assert (slide.info.mpp, slide.info.mpp_source) == (Mpp(0.5, 0.5), "file")
+        assert slide.info.size == Size(50, 50)
+        assert slide.labels.tolist() == [[255, 255], [0, 1]]
+        assert slide.coverage.scale == Scale(25, 25)
+        assert slide.read(slide.info.bounds, FULL)[30, ::25, 0].tolist() == [90, 160]
+        assert slide.info.warnings == ()
+    with PatchSlide(address, mpp=0.25) as slide:
+        assert (slide.info.mpp, slide.info.mpp_source) == (Mpp(0.25, 0.25), "user")
+
+
+def test_another_size_is_another_slide_and_nonsense_is_refused(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, quarters()) / "8863"
+    first = fingerprint_of(path)
+    (path / "case.json").write_bytes(CASE_JSON.replace(b"0.5", b"0.25"))
+    assert fingerprint_of(path) != first
+    for text in (b"", b"[]", b"{}", b'{"patch_size_px": 0, "mpp": 1}', b'{"patch_size_px": 25, "mpp": 0}'):
+        (path / "case.json").write_bytes(text)
+        with pytest.raises(SlideFormatError, match=r"8863: case\.json does not say what the patches are"):
+            PatchSlide(path)
+
+
 def test_label_pixels_cover_the_patches(tmp_path: Path) -> None:
     with opened(tmp_path, case_files()) as slide:
         pixels = slide.label_pixels(Box(-10, -10, WIDTH + 20, HEIGHT + 20))

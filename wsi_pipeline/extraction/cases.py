@@ -1,0 +1,227 @@
+"""From slides and annotations to a data set of labelled patches, case by case."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wsi_pipeline.errors import (
+    ConfigError,
+    DatasetError,
+    OutputError,
+    ResolutionError,
+    ResultsMismatchError,
+    WsiPipelineError,
+)
+from wsi_pipeline.extraction.annotations import AnnotationFile, find_annotations, read_annotations
+from wsi_pipeline.extraction.labels import Outcome, gather_areas, label_patches
+from wsi_pipeline.extraction.patches import PatchNames, write_patches
+from wsi_pipeline.extraction.picture import draw_labels
+from wsi_pipeline.extraction.record import (
+    PARTIAL_PREFIX,
+    Record,
+    case_identity,
+    case_record,
+    prepare_folder,
+    read_record,
+    write_dataset,
+)
+from wsi_pipeline.extraction.rules import PatchRules, SlideSpec, fold
+from wsi_pipeline.files import SPACE_HINT, sync, write_json
+from wsi_pipeline.locks import folder_lock
+from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.slides import Slide, open_slide
+from wsi_pipeline.slides.files import slide_id
+from wsi_pipeline.slides.kaggle import CASE_FILE, LABELS_PICTURE_SUFFIX
+
+OnPatches = Callable[[str, int, int], None]
+"""Called with a case, its patches written so far, and in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """How one slide ended."""
+
+    case: str
+    path: str
+    status: Literal["done", "skipped", "failed"]
+    """``skipped``: cut before from the same slide and annotations by the same rules."""
+    record: Record | None = None
+    error: WsiPipelineError | None = None
+
+
+def extract(
+    slides: Sequence[SlideSpec],
+    annotations: str | Path,
+    out: str | Path,
+    rules: PatchRules,
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    on_slide: Callable[[CaseResult], None] | None = None,
+    on_patches: OnPatches | None = None,
+) -> list[CaseResult]:
+    """Cut the annotated patches of slides into the layout of the IDC set, with ``dataset.json`` at its top.
+
+    A case appears whole or not at all; run again, cases that are done are skipped. A slide that fails does not stop
+    the others.
+
+    Args:
+        slides: The slides; each is a case of its name.
+        annotations: A folder with a QuPath GeoJSON file for each slide, or the file where there is one slide.
+        out: Folder of the data set; made where it does not exist.
+        rules: What is cut and how it is labelled.
+        overwrite: Replace cases that were cut from another slide, other annotations or by other rules.
+        workers: Threads that read and write.
+        on_slide: Called when a slide has ended.
+        on_patches: Called with a case, its patches written so far and in all.
+
+    Returns:
+        How each slide ended, in their order.
+
+    Raises:
+        ConfigError: where two slides have one name, or one annotation file is given for several slides.
+        DatasetError: where there are no annotations at all.
+        OutputError: where the folder cannot be written, is in use or holds other things.
+        ResultsMismatchError: where it holds cases cut by other rules.
+    """
+    source, out = Path(annotations), Path(out)
+    cases = _cases(slides, source)
+    results = []
+    with folder_lock(out):
+        prepare_folder(out, rules, cases, overwrite=overwrite)
+        for case, slide in cases.items():
+            job = _Job(
+                case=case, slide=slide, annotations=source, out=out, rules=rules, overwrite=overwrite, workers=workers
+            )
+            try:
+                result = _extract_case(job, on_patches)
+            except WsiPipelineError as error:
+                result = CaseResult(case=case, path=slide.path, status="failed", error=error)
+            write_dataset(out, rules)
+            results.append(result)
+            if on_slide is not None:
+                on_slide(result)
+    return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One case and how to make it."""
+
+    case: str
+    slide: SlideSpec
+    annotations: Path
+    out: Path
+    rules: PatchRules
+    overwrite: bool
+    workers: int | None
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.case
+
+    @property
+    def partial(self) -> Path:
+        return self.out / f"{PARTIAL_PREFIX}{self.case}"
+
+
+def _cases(slides: Sequence[SlideSpec], annotations: Path) -> dict[str, SlideSpec]:
+    """Slides by the name of their case."""
+    if not annotations.exists():
+        raise DatasetError(annotations, "does not exist", "Name a folder of annotations, or a file.")
+    if annotations.is_file() and len(slides) > 1:
+        why = f"is one file of annotations for {len(slides)} slides"
+        raise ConfigError(annotations, why, "Name the folder that holds a file for each.")
+    cases: dict[str, SlideSpec] = {}
+    for slide in slides:
+        case = slide_id(slide.path)
+        other = next((cases[name] for name in cases if fold(name) == fold(case)), None)
+        if other is not None:
+            why = f"has the same name as {other.path}: patches and annotations could not be told apart"
+            raise ConfigError(slide.path, why, "Rename one of them, or give each a data set of its own.")
+        cases[case] = slide
+    return cases
+
+
+def _extract_case(job: _Job, on_patches: OnPatches | None) -> CaseResult:
+    slide = job.slide
+    annotations = read_annotations(find_annotations(job.annotations, slide.path, job.case))
+    with open_slide(slide.path, reader=slide.reader, mpp=slide.mpp) as opened:
+        identity = case_identity(job.rules, slide, opened.info, annotations)
+        there = _already(job, identity)
+        if there is not None:
+            return CaseResult(case=job.case, path=slide.path, status="skipped", record=there)
+        try:
+            record = _cut(job, opened, annotations, on_patches)
+            _move(job.partial, job.folder)
+        finally:
+            shutil.rmtree(job.partial, ignore_errors=True)
+    return CaseResult(case=job.case, path=slide.path, status="done", record=record)
+
+
+def _already(job: _Job, identity: str) -> Record | None:
+    """The record of a case that is done; None where it is to be made."""
+    if not job.folder.exists():
+        return None
+    record = read_record(job.folder / CASE_FILE)
+    if record is None:
+        hint = "Remove it, or choose another folder with --out."
+        raise OutputError(job.folder, "is there, but was not made by this program", hint)
+    if record["identity"] == identity:
+        record["patient"] = job.slide.patient or job.case  # changes no patch
+        write_json(job.folder / CASE_FILE, record)
+        return record
+    if job.overwrite:
+        return None
+    why = "was cut from another version of the slide or of its annotations"
+    raise ResultsMismatchError(job.folder, why, "Cut it again with --overwrite, or choose another folder with --out.")
+
+
+def _cut(job: _Job, opened: Slide, annotations: AnnotationFile, on_patches: OnPatches | None) -> Record:
+    """All files of a case into its partial folder."""
+    info, rules, done = opened.info, job.rules, 0
+    if info.mpp is None:
+        hint = (
+            "Give it in µm/px with --slide-mpp, such as 0.25 for a usual 40x scan, or --mpp-csv FILE for many slides."
+        )
+        raise ResolutionError(info.path, "the file does not say its resolution", hint)
+    areas = gather_areas(annotations, rules, info)
+    plan = plan_slide(opened, rules.view, rules.settings())
+    outcome = label_patches(plan.grid, areas, rules)
+    total = int((outcome <= Outcome.POSITIVE).sum())
+
+    def count(patches: int) -> None:
+        nonlocal done
+        done += patches
+        if on_patches is not None:
+            on_patches(job.case, done, total)
+
+    names = PatchNames(folder=job.partial, case=job.case, size_px=rules.size_px)
+    lost = write_patches(job.slide, plan.grid, outcome, names, workers=job.workers, on_patches=count)
+    outcome[lost[:, 0], lost[:, 1]] = Outcome.UNREADABLE
+    record = case_record(
+        job.case, rules, job.slide, info=info, annotations=annotations, areas=areas, grid=plan.grid, outcome=outcome
+    )
+    if not (outcome <= Outcome.POSITIVE).any():
+        counts = ", ".join(f"{name} {number}" for name, number in record["counts"].items() if number)
+        why = f"gives no patch ({counts or 'no tissue found'})"
+        raise DatasetError(job.slide.path, why, "Check the annotations and the settings of tissue.")
+    draw_labels(job.partial / f"{job.case}{LABELS_PICTURE_SUFFIX}", plan, outcome, areas, record)
+    write_json(job.partial / CASE_FILE, record)
+    return record
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Put the finished case in its place."""
+    try:
+        if hasattr(os, "sync"):
+            os.sync()  # once for all of its files: each by itself would take minutes
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise OutputError(folder, f"cannot be written ({error.strerror or error})", SPACE_HINT) from error
