@@ -19,6 +19,10 @@ examples:
   wsi-pipeline run a.svs b.ndpi --out results/ --cell native     the quick look: cells of 200 µm
   wsi-pipeline run IDC_regular_ps50_idx5.zip --out results/      the Kaggle patches, reassembled
   wsi-pipeline inspect slide.svs                          size, resolution, tissue, how many cells
+  wsi-pipeline train idc-best --data patches/ --out my-model/    a model from labelled patches
+  wsi-pipeline evaluate --model my-model --data test.zip --report report.html    what it is worth
+  wsi-pipeline explain --model my-model --data test.zip --out why.png    Grad-CAM
+  wsi-pipeline extract slides/ --annotations qupath/ --out patches/      patches from annotations in QuPath
 
 For research use only, not for diagnosis."""
 

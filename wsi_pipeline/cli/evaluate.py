@@ -97,10 +97,11 @@ def _evaluate(args: argparse.Namespace) -> int:
         amp=not args.no_amp,
         draws=args.draws,
     )
+    for path in filter(None, (args.json, args.report)):
+        make_folder(path.parent)  # now, not after the work
     found = evaluate(bundle, dataset, options)
     print(as_text(found))
     if args.json:
-        make_folder(args.json.parent)
         write_json(args.json, found.as_json())
     if args.report:
         from wsi_pipeline.evaluation.report import write_report

@@ -1,0 +1,1 @@
+"""What is measured beside the tests: one command each, see docs/experiments.md."""

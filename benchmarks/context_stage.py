@@ -1,0 +1,100 @@
+"""What the second stage is worth, in variants, cross-validated by case on out-of-fold logits.
+
+After ``wsi-pipeline train RECIPE --data DATA --out BUNDLE --folds K``:
+
+    python -m benchmarks.context_stage --data DATA --logits BUNDLE.training/out_of_fold.npz --json F
+
+Whole cases are also thinned to as many patches as a sample of a case has, because the stage hears less where patches
+are sparse. Each fold is refined by a stage that was fitted on the other folds.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from wsi_pipeline.context import SIGMAS, fit_context, refine_points
+from wsi_pipeline.datasets import open_dataset
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.files import write_json
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.scoring.metrics import score
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "as shipped": {},
+    "next patches only": {"sigmas": (1.0,)},
+    "far only": {"sigmas": (9.0, 27.0)},
+    "sigmas 1 2 4": {"sigmas": (1.0, 2.0, 4.0)},
+    "sigmas 1 2 4 8 16 32": {"sigmas": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)},
+    "sigmas 0.7 1.5 3 6 12": {"sigmas": (0.7, 1.5, 3.0, 6.0, 12.0)},
+    "shrink 0.3": {"shrink": 0.3},
+    "shrink 3": {"shrink": 3.0},
+}
+
+
+def thinned(dataset: PatchDataset, most: int, seed: int = 0) -> NDArray[np.intp]:
+    """Indices with at most so many patches of each case, drawn at random."""
+    rng, groups = np.random.default_rng(seed), dataset.groups
+    drawn = [rng.permutation(np.flatnonzero(groups == case))[:most] for case in np.unique(groups)]
+    return np.sort(np.concatenate(drawn))
+
+
+class Folds:
+    """Out-of-fold logits of a data set's patches."""
+
+    def __init__(self, dataset: PatchDataset, kept: Path) -> None:
+        found = np.load(kept)
+        if not np.array_equal(found["groups"], dataset.groups):
+            raise SystemExit(f"{kept} is of another data set than {dataset.root}")
+        self.logits, self.fold = found["logits"], found["fold"]
+        self.labels, self.groups = dataset.labels, dataset.groups
+        self.side = dataset.patch_size.width
+        self.positions = np.array([sample.position for sample in dataset.samples])
+
+    def scores(self, rows: NDArray[np.intp], variant: dict[str, object] | None) -> dict[str, float]:
+        """Metrics on some of the patches; None for no second stage."""
+        final = np.empty(len(rows), np.float32)
+        fold, labels = self.fold[rows], self.labels[rows]
+        places = self.positions[rows], self.groups[rows]
+        for number in np.unique(fold):
+            others, held_out = fold != number, fold == number
+            calibration = fit_calibration(self.logits[rows][others], labels[others])
+            first = calibrate(self.logits[rows], *calibration)[:, 1]
+            if variant is None:
+                final[held_out] = first[held_out]
+                continue
+            known, new = ([place[part] for place in places] for part in (others, held_out))
+            stage = fit_context(first[others], labels[others], *known, self.side, **variant)
+            final[held_out] = refine_points(first[held_out], *new, self.side, stage)
+        found = score(labels, final, best_threshold(labels, final))
+        assert np.isclose(found["auroc"], roc_auc_score(labels, final))
+        return {key: round(found[key], 4) for key in ("auroc", "balanced_accuracy", "f1", "ece")}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", type=Path, required=True, help="the labelled patches that were cross-validated")
+    parser.add_argument("--logits", type=Path, required=True, help="out_of_fold.npz of the cross-validation")
+    parser.add_argument("--json", type=Path, help="write the table here")
+    args = parser.parse_args()
+    dataset = open_dataset(args.data)
+    folds, table = Folds(dataset, args.logits), {}
+    print(f"second stage: sigmas {SIGMAS} fields of view, shrink 1")
+    for name, rows in {
+        "every patch": np.arange(len(dataset)),
+        "160 a case": thinned(dataset, 160),
+        "56 a case": thinned(dataset, 56),
+    }.items():
+        for title, variant in {"none": None, **VARIANTS}.items():
+            found = folds.scores(rows, variant)
+            table[f"{name}, {title}"] = found
+            print(f"{name:<12} {title:<20} " + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+    if args.json:
+        write_json(args.json, table)
+
+
+if __name__ == "__main__":
+    main()
