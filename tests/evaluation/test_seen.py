@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+from helpers import write_redness_bundle
+from shades import Shades, red_bundle
+
+from wsi_pipeline.datasets import split_dataset
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.evaluation.seen import mark, what_was_seen
+from wsi_pipeline.models.bundle import load_bundle
+
+CASES = [f"c{n}" for n in range(10)]
+
+
+@pytest.fixture
+def dataset():
+    names = np.repeat(CASES, 6).tolist()
+    return Shades(list(range(60)), [n % 2 for n in range(60)], names)
+
+
+@pytest.mark.parametrize("kind", ["case", "leaky"])
+def test_what_the_training_wrote_beside_the_bundle_is_understood(tmp_path, dataset, kind):
+    split = split_dataset(dataset, kind=kind)
+    (tmp_path / "split.json").write_text(json.dumps(split.as_json(dataset)))
+    seen = what_was_seen(red_bundle(tmp_path))
+    assert seen.known
+    assert seen.leaky == (kind == "leaky")
+    assert np.flatnonzero(mark(dataset, seen.train)).tolist() == split.train.tolist()
+    assert np.flatnonzero(mark(dataset, seen.validation)).tolist() == split.validation.tolist()
+
+
+def test_patches_are_known_again_in_another_copy_of_the_data(tmp_path, dataset):
+    split = split_dataset(dataset, kind="leaky")
+    found = split.as_json(dataset)
+    found["train"] = [f"IDC_regular_ps50_idx5/{name}" for name in found["train"]]
+    (tmp_path / "split.json").write_text(json.dumps(found))
+    assert np.flatnonzero(mark(dataset, what_was_seen(red_bundle(tmp_path)).train)).tolist() == split.train.tolist()
+
+
+def test_the_card_tells_it_too(tmp_path, dataset):
+    training = {"split_by_case": {"train": ["c1", "c2"], "validation": ["c3"], "test": ["c4"]}}
+    seen = what_was_seen(red_bundle(tmp_path, training=training))
+    assert (seen.train, seen.validation, seen.leaky) == ({"c1", "c2"}, {"c3"}, False)
+    assert mark(dataset, seen.train).sum() == 12
+
+
+def test_an_ensemble_has_seen_what_any_member_has(tmp_path):
+    for name, train in (("m1", ["c1", "c2"]), ("m2", ["c3"])):
+        (tmp_path / name).mkdir()
+        parts = {"kind": "case", "train": train, "validation": ["c2", "c4"], "test": []}
+        (tmp_path / name / "split.json").write_text(json.dumps(parts))
+    seen = what_was_seen(red_bundle(tmp_path, members=("m1", "m2"), weights=None))
+    assert seen.train == {"c1", "c2", "c3"}
+    assert seen.validation == {"c4"}
+
+
+def test_a_bundle_that_says_nothing_is_not_known(tmp_path):
+    bundle = load_bundle(write_redness_bundle(tmp_path / "bundle", mpp=4.0))
+    assert not what_was_seen(bundle).known
+
+
+def test_a_damaged_split_is_refused(tmp_path):
+    (tmp_path / "split.json").write_text("{")
+    with pytest.raises(BundleError, match=r"split\.json: cannot be read"):
+        what_was_seen(red_bundle(tmp_path))

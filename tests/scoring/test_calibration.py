@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+
+
+def drawn(rng, count, temperature, bias):
+    """Logits, and labels that come true as often as the calibrated probabilities say."""
+    logits = 3 * rng.normal(size=(count, len(bias)))
+    probabilities = calibrate(logits, temperature, bias).astype(np.float64)
+    labels = (rng.random((count, 1)) > probabilities.cumsum(axis=1)).sum(axis=1).clip(0, len(bias) - 1)
+    return logits, labels
+
+
+@pytest.mark.parametrize(("temperature", "bias"), [(2.0, (0.0, -1.0)), (0.5, (0.0, 0.7)), (1.5, (0.0, 1.0, -0.5, 0.3))])
+def test_temperature_and_bias_are_found_again(temperature, bias):
+    logits, labels = drawn(np.random.default_rng(0), 40_000, temperature, bias)
+    found, shifts = fit_calibration(logits, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+    assert shifts == pytest.approx(bias, abs=0.08)
+    assert shifts[0] == 0
+
+
+def test_two_classes_are_platt_scaling():
+    logits, labels = drawn(np.random.default_rng(1), 5000, 1.7, (0.0, -0.8))
+    margin = logits[:, 1] - logits[:, 0]
+    platt = LogisticRegression(C=np.inf).fit(margin[:, None], labels)
+    temperature, (_, shift) = fit_calibration(logits, labels)
+    assert 1 / temperature == pytest.approx(platt.coef_[0, 0], rel=0.01)
+    assert shift == pytest.approx(platt.intercept_[0], abs=0.01)
+    assert calibrate(logits, temperature, (0.0, shift))[:, 1] == pytest.approx(
+        platt.predict_proba(margin[:, None])[:, 1], abs=0.003
+    )
+
+
+def test_what_separates_without_a_fault_stays_moderate():
+    logits = np.array([[2.0, -2.0], [1.0, -1.0], [-1.0, 1.0], [-3.0, 3.0]])
+    temperature, bias = fit_calibration(logits, np.array([0, 0, 1, 1]))
+    assert 0.2 < temperature < 1
+    assert abs(bias[1]) < 0.5
+
+
+def test_logits_without_information_do_not_run_away():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(200, 2)), rng.integers(0, 2, 200)
+    temperature, bias = fit_calibration(logits, labels)
+    assert 1 < temperature < 50
+    assert calibrate(logits, temperature, bias)[:, 1].mean() == pytest.approx(labels.mean(), abs=0.05)
+
+
+def test_nothing_is_fitted_to_one_class_and_absent_classes_keep_their_bias():
+    logits = np.random.default_rng(0).normal(size=(60, 3))
+    assert fit_calibration(logits, np.ones(60, int)) == (1.0, (0.0, 0.0, 0.0))
+    _, bias = fit_calibration(logits, np.arange(60) % 2 * 2)
+    assert bias[1] == 0
+    assert bias[2] != 0
+
+
+def test_huge_logits_neither_overflow_nor_are_refused():
+    logits = np.array([[1e4, -1e4], [-1e4, 1e4]] * 10)
+    labels = np.array([0, 1] * 10)
+    labels[0] = 1
+    temperature, bias = fit_calibration(logits, labels)
+    assert np.isfinite([temperature, *bias]).all()
+    assert calibrate(logits, temperature, bias).sum(axis=1) == pytest.approx(1)
+    with pytest.raises(DatasetError, match="not finite"):
+        fit_calibration(np.full((2, 2), np.nan), np.array([0, 1]))
+
+
+def test_best_threshold_has_the_highest_balanced_accuracy():
+    rng = np.random.default_rng(2)
+    labels = (rng.random(400) < 0.25).astype(int)
+    p = 1 / (1 + np.exp(-(rng.normal(size=400) + 2 * labels - 1.5)))
+    found = best_threshold(labels, p)
+    scores = {t: balanced_accuracy_score(labels, p >= t) for t in np.arange(1, 100) / 100}
+    assert scores[found] == pytest.approx(max(scores.values()))
+
+
+def test_of_equally_good_thresholds_the_middle_is_taken():
+    assert best_threshold(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.8])) == pytest.approx(0.5, abs=0.011)
+    with pytest.raises(DatasetError, match="only one class"):
+        best_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.8]))

@@ -1,0 +1,72 @@
+"""What must be said beside the figures, so that nobody takes them for more than they are."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from wsi_pipeline.evaluation.result import Options, Patches
+from wsi_pipeline.evaluation.seen import Seen
+from wsi_pipeline.models.card import Card
+
+FEW_GROUPS = 10
+NAMES_SHOWN = 3
+
+
+def warnings_of(card: Card, patches: Patches, seen: Seen, options: Options) -> Iterator[str]:
+    """Sentences, the gravest first."""
+    yield from _of_seen(patches, seen)
+    yield from _of_data(card, patches)
+    yield from _of_options(card, patches, options)
+
+
+def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:
+    for marked, what in ((patches.trained, "trained this model"), (patches.validated, "chose its threshold")):
+        if not marked.any():
+            continue
+        count = f"{marked.sum():,} of {len(marked):,} patches"
+        if patches.grouped:
+            total, touched = len(np.unique(patches.groups)), len(np.unique(patches.groups[marked]))
+            count = f"{touched:,} of {total:,} {patches.unit}s ({count})"
+        yield f"SEEN BEFORE: {count} {what}, so the figures flatter it; --unseen leaves them out."
+    if seen.leaky:
+        yield (
+            "LEAKY: the model was trained on a split that puts patches of one case on both sides, so figures on such "
+            "a split say nothing of new patients."
+        )
+    if not seen.known:
+        yield "The model does not say which cases trained it: whether these are new to it is not known."
+
+
+def _of_data(card: Card, patches: Patches) -> Iterator[str]:
+    if len(np.unique(patches.labels)) == 1:
+        yield "The data hold one class only: what needs both is not given."
+    absent = len(card.class_names) - len(np.unique(patches.labels))
+    if absent and len(card.class_names) > 2:
+        yield f"{absent} of the model's {len(card.class_names)} classes do not occur in the data."
+    if patches.unreadable:
+        names = [bad.name for bad in patches.unreadable]
+        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+        yield f"{len(names):,} patches cannot be read and are left out: {', '.join(names[:NAMES_SHOWN])}{more}."
+    groups, unit = len(np.unique(patches.groups)), patches.unit
+    if not patches.grouped and groups > 1:
+        yield "The data do not say which case a patch is of: intervals are over patches, and narrower than is true."
+    elif groups == 1:
+        yield f"All patches are of one {unit}: there are no intervals, and nothing is known of others."
+    elif groups < FEW_GROUPS:
+        yield f"There are {groups} {unit}s only: the intervals are rough."
+
+
+def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]:
+    if options.cases is not None:
+        missing = sorted(set(options.cases).difference(patches.cases.tolist(), patches.groups.tolist()))
+        if missing:
+            more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
+            yield f"Cases asked for but not evaluated: {', '.join(missing[:NAMES_SHOWN])}{more}."
+    unplaced = patches.positions is None
+    if card.context is not None and not patches.refined:
+        why = "the places of the patches are not known" if unplaced else "as asked"
+        yield f"The model's second stage over the neighbourhood was left out: {why}."
+    if options.whole_slide and unplaced:
+        yield "The places of the patches are not known, so cases cannot be put together again."
+    if options.threshold is not None:
+        yield f"The threshold {options.threshold:g} was given; the model's own is {card.threshold.value:g}."

@@ -1,0 +1,133 @@
+"""Patches and maps as pictures that stand inside an HTML page."""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_pipeline.datasets import fit_size
+from wsi_pipeline.evaluation.maps import CaseMap, case_maps
+from wsi_pipeline.evaluation.result import Evaluation
+from wsi_pipeline.geometry import Size
+
+MAX_PATCH_PX = 160
+"""Larger patches are made smaller for the page."""
+
+CASES_SHOWN = 40
+
+COLORMAP = "viridis"
+"""That of a run's overlays."""
+
+WHITE, GREY = (255, 255, 255), (222, 222, 222)
+LABELLED = (60, 60, 60)
+HIT, MISSED, FALSE_ALARM = (0, 90, 160), (213, 94, 0), (240, 190, 70)
+"""Blue, vermilion and yellow: told apart by every eye, and in grey by their brightness."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasePictures:
+    """One case, as addresses of pictures of the same shape."""
+
+    case: str
+    width: int
+    """Of the grid, in cells."""
+    height: int
+    tissue: str | None
+    labels: str
+    probability: str
+    agreement: str
+
+
+def patch_picture(evaluation: Evaluation, row: int) -> str:
+    """A patch as the network sees it."""
+    side = evaluation.bundle.card.patch_size_px
+    image = Image.fromarray(fit_size(evaluation.patches.dataset.read(row), Size(side, side)))
+    if side <= MAX_PATCH_PX:
+        return data_address(image)
+    return data_address(image.resize((MAX_PATCH_PX, MAX_PATCH_PX), Image.Resampling.LANCZOS), photo=True)
+
+
+def case_pictures(evaluation: Evaluation) -> list[CasePictures]:
+    """The cases with the most patches, at most `CASES_SHOWN`, the one with the lowest Dice first."""
+    overlaps, positions = evaluation.whole_slide, evaluation.patches.positions
+    if overlaps is None or positions is None:
+        return []
+    cells = {case: values["cells"] or 0 for case, values in overlaps.per_case.items()}
+    shown = sorted(cells, key=lambda case: (-cells[case], case))[:CASES_SHOWN]
+    dice = {case: overlaps.per_case[case]["dice"] for case in shown}
+    patches, positive = evaluation.patches, evaluation.positive
+    maps = case_maps(
+        patches.labels == positive,
+        patches.shipped[:, positive],
+        positions,
+        patches.cases,
+        patches.dataset.patch_size.width,
+    )
+    found = {one.case: _pictures(evaluation, one) for one in maps if one.case in dice}
+    return [found[case] for case in sorted(dice, key=lambda case: (_or_two(dice[case]), case))]
+
+
+def _or_two(value: float | None) -> float:
+    """For sorting: cases without positive cells come last."""
+    return 2.0 if value is None else value
+
+
+def _pictures(evaluation: Evaluation, one: CaseMap) -> CasePictures:
+    from matplotlib import colormaps
+
+    there = one.labels >= 0
+    called = np.zeros(there.shape, np.bool_)
+    called[one.cells] = evaluation.called[one.rows] == evaluation.positive
+    colours = (colormaps[COLORMAP](np.nan_to_num(one.probability))[..., :3] * 255).astype(np.uint8)
+    return CasePictures(
+        case=one.case,
+        width=there.shape[1],
+        height=there.shape[0],
+        tissue=_tissue(evaluation, one),
+        labels=data_address(Image.fromarray(_paint(there, {LABELLED: one.labels == 1}))),
+        probability=data_address(Image.fromarray(np.where(there[..., None], colours, 255).astype(np.uint8))),
+        agreement=data_address(
+            Image.fromarray(
+                _paint(
+                    there,
+                    {
+                        HIT: (one.labels == 1) & called,
+                        MISSED: (one.labels == 1) & ~called,
+                        FALSE_ALARM: (one.labels == 0) & called,
+                    },
+                )
+            )
+        ),
+    )
+
+
+def _paint(there: NDArray[np.bool_], parts: dict[tuple[int, int, int], NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """RGB [rows, cols, 3]: the parts in their colours, other cells grey, white where there is none."""
+    pixels = np.where(there[..., None], np.array(GREY), np.array(WHITE)).astype(np.uint8)
+    for colour, part in parts.items():
+        pixels[part] = colour
+    return pixels
+
+
+def _tissue(evaluation: Evaluation, one: CaseMap) -> str | None:
+    thumbs = evaluation.patches.thumbs
+    if thumbs is None:
+        return None
+    side = thumbs.shape[1]
+    rows, cols = one.labels.shape
+    tiles = np.full((rows, cols, side, side, 3), 255, np.uint8)
+    tiles[one.cells] = thumbs[one.rows]
+    return data_address(Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * side, cols * side, 3)), photo=True)
+
+
+def data_address(image: Image.Image, *, photo: bool = False) -> str:
+    """``data:`` address of a picture: PNG, of a photo JPEG."""
+    buffer = BytesIO()
+    if photo:
+        image.save(buffer, "JPEG", quality=82)
+    else:
+        image.save(buffer, "PNG", optimize=True)
+    return f"data:image/{'jpeg' if photo else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,87 @@
+"""Which of the cases a model has seen before: what it knows already is no test of it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.models.base import ModelBundle
+
+SPLIT_FILE = "split.json"
+LEAKY = "leaky"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a bundle says of the data it was made with."""
+
+    known: bool
+    """Whether it says anything."""
+    leaky: bool
+    """Whether patches of one case were in several parts, so that its own figures flatter it."""
+    train: frozenset[str]
+    """Cases that trained; of a leaky split, names of patches."""
+    validation: frozenset[str]
+    """Those that chose threshold, calibration and the epoch."""
+
+
+def what_was_seen(bundle: ModelBundle) -> Seen:
+    """From ``split.json`` beside the card, else from the card; of an ensemble, from all of its members.
+
+    Raises:
+        BundleError: where ``split.json`` cannot be read.
+    """
+    folders = [bundle.path, *(bundle.path / member for member in bundle.card.members)]
+    splits = [split for folder in folders if (split := _read_split(folder))]
+    own = bundle.card.training
+    splits += [own[key] for key in ("split", "split_by_case") if isinstance(own.get(key), Mapping)]
+    train, validation = (
+        frozenset(name for split in splits for name in _names(split.get(part))) for part in ("train", "validation")
+    )
+    return Seen(
+        known=bool(train),
+        leaky=any(split.get("kind") == LEAKY or split.get(LEAKY) is True for split in splits),
+        train=train,
+        validation=validation - train,
+    )
+
+
+def mark(dataset: PatchDataset, names: frozenset[str]) -> NDArray[np.bool_]:
+    """[n]: samples whose case, or whose own name, is among `names`.
+
+    Names of patches are compared without their folders, which differ from copy to copy of a data set.
+    """
+    files = {PurePosixPath(name).name for name in names}
+    return np.array(
+        [
+            sample.group in names or sample.case in names or PurePosixPath(sample.name).name in files
+            for sample in dataset.samples
+        ],
+        np.bool_,
+    )
+
+
+def _read_split(folder: Path) -> Mapping[str, Any]:
+    file = folder / SPLIT_FILE
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(file, f"cannot be read ({error})", "Copy the bundle again.") from error
+    return found if isinstance(found, Mapping) else {}
+
+
+def _names(part: object) -> Iterable[str]:
+    """A part of a split is a list of names, or says more and has them under ``cases`` or ``samples``."""
+    if isinstance(part, Mapping):
+        for key in ("cases", "groups", "samples"):
+            yield from _names(part.get(key))
+    elif isinstance(part, list | tuple):
+        yield from (name for name in part if isinstance(name, str))

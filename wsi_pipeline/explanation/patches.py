@@ -1,0 +1,260 @@
+"""Labelled patches and single images with the evidence in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_pipeline.datasets import fit_size, load_images
+from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.errors import ConfigError, DatasetError
+from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
+from wsi_pipeline.evaluation.predict import batch_size, predict_dataset
+from wsi_pipeline.evaluation.seen import mark, what_was_seen
+from wsi_pipeline.explanation.choose import Pick, certainty, choose, rank
+from wsi_pipeline.explanation.gradcam import GradCam
+from wsi_pipeline.geometry import Size
+from wsi_pipeline.inference import Predictor
+from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.models.card import Card
+from wsi_pipeline.scoring.metrics import call
+
+POOL = 2000
+"""Patches that the network looks at to find right, wrong or uncertain ones; a data set may have many more."""
+
+MAX_PATCHES = 200
+"""Bound on the patches of one sheet."""
+
+MAX_IMAGE_PX = 100_000_000
+"""A larger picture is no patch; slides are explained as slides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """What is said of one patch beside its picture."""
+
+    name: str
+    """Case, or name of the file."""
+    label: str | None
+    """Class by its label; None where it has none."""
+    called: str
+    """Class that the model calls."""
+    probability: float
+    """Calibrated, of the class that is explained; without the neighbourhood's say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedPatches:
+    """Patches with the evidence in them, a row each."""
+
+    pixels: NDArray[np.uint8]
+    """RGB [n, side, side, 3]."""
+    evidence: NDArray[np.float32]
+    """[n, side, side], log-odds, at least 0."""
+    positions: tuple[tuple[int, int], ...]
+    """(rows, cols) of the network's own maps, before they were enlarged."""
+    patches: tuple[Patch, ...]
+    card: Card
+    class_name: str
+    """What the evidence is for."""
+    notes: tuple[str, ...]
+    """What a reader must know of the choice, a clause each."""
+
+
+def explain_patches(
+    bundle: ModelBundle,
+    dataset: PatchDataset,
+    *,
+    device: torch.device,
+    class_name: str | None = None,
+    count: int = 24,
+    pick: Pick = "mixed",
+    seed: int = 0,
+    batch: int | None = None,
+) -> ExplainedPatches:
+    """Choose patches of a data set, as many of each class and of as many cases as can be, and explain them.
+
+    Args:
+        bundle: The model.
+        dataset: Its patches must fit the bundle.
+        device: Where the network runs.
+        class_name: What to show evidence for; None for the positive class.
+        count: How many patches.
+        pick: Which; for all but ``mixed``, at most `POOL` patches are looked at to find them.
+        seed: Of the choice.
+        batch: Patches at once; None chooses.
+
+    Raises:
+        ConfigError: where the count is out of range, or the model has no such class.
+        ResolutionError: where the patches are not of the bundle's size or resolution.
+        DatasetError: where the classes do not match, there are no such patches, or one cannot be read.
+        BundleError: where the network cannot be explained.
+        InferenceError: where it fails.
+    """
+    card, index = bundle.card, find_class(bundle.card, class_name)
+    if not 1 <= count <= MAX_PATCHES:
+        raise ConfigError("count", f"{count} is not between 1 and {MAX_PATCHES}", "A sheet has room for so many.")
+    check_geometry(card, dataset)
+    cam = GradCam(bundle, device, batch_size=batch)  # what cannot be explained is refused before the work begins
+    chosen = _choose(bundle, dataset, device, count=count, pick=pick, seed=seed, batch=batch)
+    # By label, then the most probable first.
+    order = np.lexsort((-chosen.probabilities[:, index], chosen.labels))
+    rows, classes = chosen.rows[order], class_order(card)
+    pixels = load_images(dataset, rows, size=Size(card.patch_size_px, card.patch_size_px))
+    patches = tuple(
+        Patch(
+            name=dataset.samples[chosen.rows[n]].group,
+            label=classes[chosen.labels[n]],
+            called=classes[chosen.called[n]],
+            probability=float(chosen.probabilities[n, index]),
+        )
+        for n in order
+    )
+    return ExplainedPatches(
+        pixels=pixels,
+        evidence=cam.maps(pixels, index),
+        positions=cam.positions,
+        patches=patches,
+        card=card,
+        class_name=card.class_names[index],
+        notes=(_choice(dataset, len(rows), pick, chosen.looked, seed), *_trained(bundle, dataset, rows)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    rows: NDArray[np.int64]
+    """[n]: places in the data set."""
+    labels: NDArray[np.int64]
+    """[n]: into `class_order`; so are those called."""
+    called: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    """[n, classes], in the card's order."""
+    looked: int
+    """How many patches were shown to the network."""
+
+
+def _choose(
+    bundle: ModelBundle,
+    dataset: PatchDataset,
+    device: torch.device,
+    *,
+    count: int,
+    pick: Pick,
+    seed: int,
+    batch: int | None,
+) -> _Chosen:
+    card, labels, groups = bundle.card, map_labels(bundle.card, dataset), dataset.groups
+    rng = np.random.default_rng(seed)
+    looked = count if pick == "mixed" else max(POOL, count)
+    pool = choose(labels, groups, rng.permutation(len(labels)).astype(np.float64), looked)
+    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or batch_size(card, device, len(pool)))
+    found = predict_dataset(dataset.subset(pool.tolist()), predictor)
+    pool = pool[found.rows]
+    ordered = found.after[:, [card.class_names.index(name) for name in class_order(card)]]
+    called = call(ordered, card.threshold.value)
+    priority = rank(pick, called == labels[pool], certainty(ordered, card.threshold.value), rng)
+    taken = choose(labels[pool], groups[pool], priority, count)
+    if not len(taken):
+        why = f"none of {len(pool):,} patches looked at is called {'rightly' if pick == 'right' else 'wrongly'}"
+        raise DatasetError(dataset.root, why, "Pick others with --pick, or look at others with another --seed.")
+    return _Chosen(
+        rows=pool[taken],
+        labels=labels[pool[taken]],
+        called=called[taken],
+        probabilities=found.after[taken],
+        looked=len(pool),
+    )
+
+
+def explain_images(
+    bundle: ModelBundle,
+    paths: Sequence[Path],
+    *,
+    device: torch.device,
+    class_name: str | None = None,
+    batch: int | None = None,
+) -> ExplainedPatches:
+    """Explain image files. They are taken to be at the model's resolution, which a file of this kind does not tell.
+
+    Larger images are cut to their middle, smaller ones continued in white, as those of data sets are.
+
+    Raises:
+        ConfigError: where there are too many, or the model has no such class.
+        DatasetError: where a file is no image.
+        BundleError: where the network cannot be explained.
+        InferenceError: where it fails.
+    """
+    card, index, classes = bundle.card, find_class(bundle.card, class_name), class_order(bundle.card)
+    if not 1 <= len(paths) <= MAX_PATCHES:
+        raise ConfigError("images", f"{len(paths)} are not between 1 and {MAX_PATCHES}", "Give some of them.")
+    side = card.patch_size_px
+    images = [_read_image(path) for path in paths]
+    pixels = np.stack([fit_size(image, Size(side, side)) for image in images])
+    cam = GradCam(bundle, device, batch_size=batch)
+    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or batch_size(card, device, len(paths)))
+    found = predictor.probabilities(pixels)
+    called = call(found[:, [card.class_names.index(name) for name in classes]], card.threshold.value)
+    fitted = sum(image.shape[:2] != (side, side) for image in images)
+    notes = [f"images taken to be at {card.mpp:g} µm/px" if card.mpp else "images of unknown resolution"]
+    if fitted:
+        notes.append(f"{fitted} of {len(images)} cut or continued in white to {side} x {side} px")
+    return ExplainedPatches(
+        pixels=pixels,
+        evidence=cam.maps(pixels, index),
+        positions=cam.positions,
+        patches=tuple(
+            Patch(name=path.name, label=None, called=classes[called[n]], probability=float(found[n, index]))
+            for n, path in enumerate(paths)
+        ),
+        card=card,
+        class_name=card.class_names[index],
+        notes=tuple(notes),
+    )
+
+
+def find_class(card: Card, name: str | None) -> int:
+    """Index of a class by its name, in any case; of the positive one where none is given.
+
+    Raises:
+        ConfigError: where there is no such class.
+    """
+    wanted = card.positive_class if name is None else name
+    found = [n for n, known in enumerate(card.class_names) if known == wanted]
+    found += [n for n, known in enumerate(card.class_names) if known.casefold() == wanted.casefold()]
+    if not found:
+        raise ConfigError(
+            "class", f"{card.name} has no class {wanted!r}", f"Its classes: {', '.join(card.class_names)}."
+        )
+    return found[0]
+
+
+def _choice(dataset: PatchDataset, count: int, pick: Pick, looked: int, seed: int) -> str:
+    kinds = {"mixed": "any", "right": "called rightly", "wrong": "called wrongly", "uncertain": "nearest to a change"}
+    among = "" if pick == "mixed" else f", among {looked:,} looked at"
+    return f"{count} of {len(dataset):,} patches ({kinds[pick]}{among}; seed {seed})"
+
+
+def _trained(bundle: ModelBundle, dataset: PatchDataset, rows: NDArray[np.int64]) -> list[str]:
+    """What a model trained on, it may know by heart."""
+    count = int(mark(dataset.subset(rows.tolist()), what_was_seen(bundle).train).sum())
+    return [f"{count} of them trained the model, or are of cases that did"] if count else []
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_IMAGE_PX:
+                raise DatasetError(path, "is too large for a patch", "Explain slides with --slide.")
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise DatasetError(path, "does not exist", "Check the path.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(path, "is no image that can be read", "Give PNG, JPEG or TIFF files.") from error

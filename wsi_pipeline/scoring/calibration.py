@@ -1,0 +1,101 @@
+"""From logits to probabilities that mean what they say, and the threshold from which a patch is called."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.scoring.metrics import check_labels
+
+Floats = NDArray[np.float64]
+
+SPREAD = (1.0, 3.0)
+"""Standard deviations of the normal priors of log temperature (around 0) and of the biases (around 0)."""
+
+BOUNDS = (-4.0, 4.0), (-10.0, 10.0)
+"""Of log temperature and of the biases: only reached where logits are absurd."""
+
+
+def calibrate(
+    logits: NDArray[np.floating], temperature: float = 1.0, bias: tuple[float, ...] | None = None
+) -> NDArray[np.float32]:
+    """Calibrated probabilities [n, k]: softmax(logits / temperature + bias)."""
+    z = logits.astype(np.float64) / temperature + (0.0 if bias is None else np.asarray(bias))
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(z / z.sum(axis=1, keepdims=True), np.float32)
+
+
+def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, tuple[float, ...]]:
+    """Temperature and a bias per class that minimise the negative log-likelihood on data that did not train.
+
+    The calibrated probabilities are ``softmax(logits / temperature + bias)``; the bias of class 0 is 0. With two
+    classes this is Platt scaling (Platt 1999); with biases of 0 it would be temperature scaling (Guo et al.,
+    ICML 2017), which cannot undo class weights. Weak normal priors keep both near (1, 0) where the data say little:
+    few patches, or logits that separate the classes without a fault. A class that does not occur keeps a bias of 0;
+    where only one occurs, nothing can be fitted and (1, zeros) comes back.
+
+    Args:
+        logits: [n, k], of the network as it is.
+        labels: [n], classes from 0 on.
+
+    Returns:
+        The temperature, and k biases.
+
+    Raises:
+        DatasetError: where a label is none of the k classes, or logits are not finite.
+    """
+    from scipy.optimize import minimize
+
+    classes = logits.shape[1]
+    check_labels(labels, classes)
+    if not np.isfinite(logits).all():
+        raise DatasetError("calibration", "the network's outputs are not finite", "The training has failed.")
+    free = [n for n in np.unique(labels).tolist() if n != 0]
+    if len(np.unique(labels)) < 2:
+        return 1.0, (0.0,) * classes
+    z, truth = logits.astype(np.float64), np.eye(classes)[labels]
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        return _loss(parameters, z, truth, free)
+
+    bounds = [BOUNDS[0], *[BOUNDS[1]] * len(free)]
+    found = minimize(loss, np.zeros(1 + len(free)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    bias = np.zeros(classes)
+    bias[free] = found[1:]
+    return float(np.exp(found[0])), tuple(bias.tolist())
+
+
+def _loss(parameters: Floats, logits: Floats, truth: Floats, free: list[int]) -> tuple[float, Floats]:
+    """Mean of the negative log-posterior, and its gradient by log temperature and the free biases."""
+    count = len(logits)
+    scaled = logits / np.exp(parameters[0])
+    z = scaled.copy()
+    z[:, free] += parameters[1:]
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    excess = np.exp(log_p) - truth
+    spread = np.array([SPREAD[0], *[SPREAD[1]] * len(free)])
+    value = -(truth * log_p).sum() + 0.5 * np.square(parameters / spread).sum()
+    gradient = np.append(-(excess * scaled).sum(), excess[:, free].sum(axis=0)) + parameters / spread**2
+    return float(value / count), gradient / count
+
+
+def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating]) -> float:
+    """The threshold with the highest balanced accuracy (Youden's J), of 0.01, 0.02 … 0.99.
+
+    Where several are equally good, the middle of them, which is the safest on other data.
+
+    Args:
+        labels: [n], 0 or 1.
+        probability: [n], of class 1.
+
+    Raises:
+        DatasetError: where only one class occurs.
+    """
+    candidates = np.arange(1, 100) / 100
+    positive, negative = (np.sort(probability[labels == n].astype(np.float64)) for n in (1, 0))
+    if not len(positive) or not len(negative):
+        raise DatasetError("threshold", "cannot be chosen where only one class occurs", "Give patches of both classes.")
+    recall = 1 - np.searchsorted(positive, candidates) / len(positive)
+    specificity = np.searchsorted(negative, candidates) / len(negative)
+    best = np.flatnonzero(np.isclose(recall + specificity, (recall + specificity).max(), rtol=0, atol=1e-12))
+    return float(candidates[best[(len(best) - 1) // 2]])
