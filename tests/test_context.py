@@ -121,3 +121,22 @@ def test_fitting_learns_that_tumour_is_contiguous():
 def test_a_weight_is_there_for_each_sigma():
     with pytest.raises(ValueError, match="differ in length"):
         context(near=(1.0,))
+
+
+def test_a_fitted_stage_leaves_the_order_of_lone_patches():
+    """Fitted on cases that are full of neighbours, it must not turn round what it says where there are none."""
+    rng = np.random.default_rng(1)
+    rows, cols = np.mgrid[:12, :12]
+    positions = np.tile(np.stack([cols.ravel(), rows.ravel()], 1) * PATCH, (8, 1))
+    groups = np.repeat([f"case {n}" for n in range(8)], 144)
+    labels = (positions[:, 0] // PATCH < np.repeat(rng.integers(2, 10, 8), 144)).astype(np.int64)
+    probability = 1 / (1 + np.exp(-(2 * labels - 1 + 1.5 * rng.normal(size=len(labels)))))
+    stage = fit_context(probability, labels, positions, groups, PATCH)
+    lone = np.array([0.05, 0.3, 0.6, 0.95], np.float32)
+    refined = refine_points(lone, np.zeros((4, 2), np.int64), np.array(list("abcd")), PATCH, stage)
+    assert (np.diff(refined) > 0.05).all()
+    # Few neighbours, and far away, change little.
+    pair = refine_points(
+        np.array([0.95, 0.6]), np.array([[0, 0], [100 * PATCH, 0]]), np.array(["a", "a"]), PATCH, stage
+    )
+    assert pair == pytest.approx(refined[[3, 2]], abs=0.15)

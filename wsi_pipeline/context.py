@@ -23,6 +23,10 @@ Positive = Annotated[float, Field(gt=0)]
 SIGMAS = (1.0, 3.0, 9.0, 27.0)
 """Standard deviations that `fit_context` uses, in fields of view: from the next patches to the whole tissue."""
 
+THINNED = (None, 160, 40, 8, 1)
+"""Patches that a case has when `fit_context` looks at it: all, then fewer and fewer, at last each patch alone. Without
+that, a stage fitted on well-filled cases is free to say anything of a cell that has no neighbours."""
+
 _EXTREME = 1e-6
 """Probabilities are kept this far from 0 and 1, so that one cell that is very sure does not outvote all others."""
 
@@ -111,6 +115,8 @@ def fit_context(
 ) -> Context:
     """Fit the stage on patches that the network did not train on (out of fold).
 
+    It is fitted on cases of every density at once (`THINNED`), as it must serve whole slides and single patches.
+
     Args:
         probability: [n] of the positive class.
         labels: [n], 1 for the positive class, else 0.
@@ -122,10 +128,12 @@ def fit_context(
     """
     from sklearn.linear_model import LogisticRegression
 
-    features = np.empty((len(labels), 1 + 2 * len(sigmas)))
-    for rows, place, mosaic in _mosaics(probability, positions, groups, patch_px):
-        features[rows] = _features(mosaic, sigmas, shrink)[:, *place].T
-    model = LogisticRegression(C=1.0, max_iter=5000).fit(features, labels)
+    features = np.empty((len(THINNED), len(labels), 1 + 2 * len(sigmas)))
+    for level, most in enumerate(THINNED):
+        parts = _thin(groups, most)
+        for rows, place, mosaic in _mosaics(probability, positions, parts, patch_px):
+            features[level, rows] = _features(mosaic, sigmas, shrink)[:, *place].T
+    model = LogisticRegression(C=1.0, max_iter=5000).fit(np.concatenate(features), np.tile(labels, len(THINNED)))
     own, near, trust = np.split(model.coef_[0], [1, 1 + len(sigmas)])
     return Context(
         sigmas=tuple(sigmas),
@@ -165,14 +173,31 @@ def _neighbours(values: Floats, sigma: float) -> Floats:
     """Sum over all other cells, weighted by exp(-distance² / 2 sigma²)."""
     from scipy.ndimage import convolve1d
 
-    reach = int(np.ceil(_REACH * sigma))
+    reach = min(int(np.ceil(_REACH * sigma)), max(values.shape))
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     convolve: Callable[..., Floats] = convolve1d
     return convolve(convolve(values, kernel, axis=0, mode="constant"), kernel, axis=1, mode="constant") - values
 
 
+def _thin(groups: NDArray[np.str_], most: int | None) -> NDArray[np.int64]:
+    """Groups of at most `most` patches of one case, drawn at random (always the same), by number."""
+    _, case = np.unique(groups, return_inverse=True)
+    if most is None:
+        return case.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(case))
+    order = order[np.argsort(case[order], kind="stable")]
+    starts = np.r_[0, np.flatnonzero(np.diff(case[order])) + 1]
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    parts = np.empty(len(case), np.int64)
+    parts[order] = case[order] * len(case) + place // most
+    return parts
+
+
 def _mosaics(
-    probability: NDArray[np.floating], positions: NDArray[np.integer], groups: NDArray[np.str_], patch_px: int
+    probability: NDArray[np.floating],
+    positions: NDArray[np.integer],
+    groups: NDArray[np.str_] | NDArray[np.int64],
+    patch_px: int,
 ) -> Iterator[tuple[NDArray[np.intp], tuple[NDArray[np.integer], NDArray[np.integer]], Floats]]:
     """For each case: its rows in `probability`, their (row, col) in its mosaic, the mosaic with NaN for no patch."""
     order = np.argsort(groups, kind="stable")

@@ -17,6 +17,8 @@ from torch import nn
 from wsi_pipeline.context import Context
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.evaluation import Options, evaluate
+from wsi_pipeline.evaluation.charts import history_chart
+from wsi_pipeline.evaluation.history import read_history
 from wsi_pipeline.evaluation.report import render, write_report
 from wsi_pipeline.evaluation.text import as_text
 from wsi_pipeline.models.base import ModelBundle
@@ -126,6 +128,13 @@ def test_pictures_are_the_patches_and_the_maps(full):
 def test_curves_are_well_formed(full):
     for drawing in re.findall(r"<svg.*?</svg>", render(full), re.DOTALL):
         assert ElementTree.fromstring(drawing).tag.endswith("svg")
+
+
+def test_a_training_without_validation_has_curves_of_what_there_is(full, tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,train_loss,validation_loss\n0,0.7,\n1,0.5,\n")
+    drawing = history_chart(read_history(tmp_path))
+    assert ">training<" in drawing
+    assert ">validation<" not in drawing
 
 
 def test_names_that_look_like_markup_are_text(tmp_path):

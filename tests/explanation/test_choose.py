@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_pipeline.explanation.choose import certainty, choose, rank
@@ -22,6 +22,7 @@ def patches(draw):
     return labels.astype(np.int64), groups, priority
 
 
+@settings(deadline=None, max_examples=40)
 @given(patches(), st.integers(1, 40))
 def test_classes_share_and_cases_take_turns(sample, count):
     labels, groups, priority = sample

@@ -1,6 +1,5 @@
 """On a slide, evidence lies where it is, on what a run analyses, and the cells have the run's probabilities."""
 
-from io import BytesIO
 from zipfile import ZipFile
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 import torch
 from helpers import tissue_picture, write_bundle_of
 from patches import name, png
-from PIL import Image
-from spots import RED, TISSUE, bundle_of, spots_bundle, write_spots_bundle
+from spots import RED, TISSUE, bundle_of, write_spots_bundle
 from tiffs import write_pyramid
 from torch import nn
 
@@ -87,10 +85,9 @@ def test_the_evidence_is_where_the_spot_is(slide, bundle, region):
 def test_the_picture_is_the_slide(slide, bundle):
     found = explain(slide, bundle, "780,280,160,120")
     assert found.pixels.shape == (405, 540, 3)
-    y, x = (np.array([60, 150]) / 160 * 540).round().astype(int)
-    assert abs(found.pixels[y, y].astype(int) - RED).max() <= 8
-    assert abs(found.pixels[20, 20].astype(int) - TISSUE).max() <= 12
-    del x
+    inside, outside = round(60 / 160 * 540), 20
+    assert abs(found.pixels[inside, inside].astype(int) - RED).max() <= 8
+    assert abs(found.pixels[outside, outside].astype(int) - TISSUE).max() <= 12
 
 
 def test_the_program_finds_the_place_by_itself(slide, bundle):
@@ -100,7 +97,7 @@ def test_the_program_finds_the_place_by_itself(slide, bundle):
     assert found.region.width == found.region.height == 600
     assert found.region.x <= x
     assert found.region.right >= x + width
-    assert middle(found) == pytest.approx((x + width / 2, y + height / 2), abs=3)
+    assert middle(found) == pytest.approx((x + width / 2, y + height / 2), abs=8)  # it may be cut at the region's edge
 
 
 def test_two_regions_agree_where_they_overlap(slide, bundle):
@@ -155,7 +152,6 @@ def test_between_the_patches_of_a_case_there_is_nothing_to_find(tmp_path):
     assert np.nanmax(found.evidence) == 0
     # The hole, and nothing else, is not analysed.
     assert np.isnan(found.evidence).mean() == pytest.approx(1 / 20, abs=0.01)
-    assert Image.open(BytesIO(next(iter(files.values())))).size == (50, 50)
 
 
 def test_evidence_for_the_other_class(slide, bundle):
@@ -181,7 +177,7 @@ def test_wrong_regions_are_refused(slide, bundle, region, error, why):
 
 def test_what_a_run_refuses_is_refused(tmp_path, slide, bundle):
     coarse = write_pyramid(tmp_path / "coarse.tiff", base=tissue_picture(300, 200), mpp=2.0)
-    with pytest.raises(ResolutionError, match="the slide has 2 µm/px, the model needs 0.5 µm/px"):
+    with pytest.raises(ResolutionError, match=r"the slide has 2 µm/px, the model needs 0\.5 µm/px"):
         explain(coarse, bundle, "0,0,100,100")
     unknown = write_pyramid(tmp_path / "unknown.tiff", base=tissue_picture(300, 200), mpp=None)
     with pytest.raises(ResolutionError, match="does not say its resolution"):
@@ -193,8 +189,11 @@ def test_what_a_run_refuses_is_refused(tmp_path, slide, bundle):
         explain(slide, no_mpp)
 
 
-def test_a_slide_of_glass_has_nothing_to_explain(tmp_path):
-    glass = np.full((3000, 3000, 3), 244, np.uint8)
-    path = write_pyramid(tmp_path / "glass.tiff", base=glass, mpp=0.5)
+def test_a_slide_of_glass_has_nothing_to_explain(tmp_path, bundle):
+    glass = np.full((1000, 1000, 3), 244, np.uint8)
+    large = write_pyramid(tmp_path / "large.tiff", base=glass, mpp=0.5)
     with pytest.raises(ConfigError, match="no tissue was found"):
-        explain(path, spots_bundle(tmp_path / "spots"), cell="native")
+        explain(large, bundle)
+    small = write_pyramid(tmp_path / "small.tiff", base=glass[:400, :400], mpp=0.5)
+    with pytest.raises(ConfigError, match="0,0,400,400 holds no tissue that a run would analyse"):
+        explain(small, bundle)

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import BundleError, ConfigError
 from wsi_pipeline.explanation.gradcam import GradCam, gradcam, log_odds
+from wsi_pipeline.explanation.script import open_script
 from wsi_pipeline.models.architectures import build_network, gradcam_layer
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.models.ensemble import Ensemble, Member
@@ -242,6 +243,11 @@ class NoPooling(nn.Module):
         self.conv, self.last = nn.Conv2d(3, 4, 10, 10), nn.Linear(100, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.conv(x)).flatten(1))
+
+
+class InPlace(NoPooling):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(torch.relu_(self.conv(x)).flatten(1))
 
 
@@ -264,6 +270,15 @@ def test_torchscript_without_pooling(tmp_path):
     images = torch.from_numpy(fields).permute(0, 3, 1, 2).float() / 255
     expected = enlarged(by_hand(network, network.conv, images, 1))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Spots(), NoPooling(), InPlace()])
+def test_torchscript_that_was_cut_still_computes_the_same(tmp_path, network):
+    bundle = load_bundle(write_bundle_of(tmp_path / "whole", network, size_px=50, mpp=4.0))
+    cut = open_script(bundle.build(), bundle.path)
+    images = torch.rand(3, 3, 50, 50)
+    with torch.inference_mode():
+        assert torch.equal(cut(images), network(images))
 
 
 def test_what_cannot_be_explained_is_refused_by_name(tmp_path, spots):

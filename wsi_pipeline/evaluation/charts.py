@@ -95,7 +95,7 @@ def history_chart(history: Mapping[str, Sequence[float]]) -> str:
         (right, "validation_auroc", "validation AUROC", GREEN, "-."),
     )
     for axes, key, name, colour, style in curves:
-        if key in history:
+        if np.isfinite(history.get(key, ())).any():
             axes.plot(epoch, history[key], style, color=colour, label=name, marker="o", markersize=2.5)
     for axes, name in ((left, "Loss"), (right, "Accuracy, AUROC")):
         axes.set(xlabel="Epoch", ylabel=name)

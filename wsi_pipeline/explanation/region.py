@@ -124,7 +124,7 @@ def lattice(box: Box, side: int) -> NDArray[np.int64]:
 def _starts(first: int, last: int, side: int) -> NDArray[np.int64]:
     step = side / 2
     numbers = np.arange(int(np.floor((first - side) / step)) - 1, int(np.ceil(last / step)) + 2)
-    starts = np.floor(numbers * step + 0.5).astype(np.int64)
+    starts = np.unique(np.floor(numbers * step + 0.5).astype(np.int64))
     touching: NDArray[np.int64] = starts[(starts + side > first) & (starts < last)]
     return touching
 
