@@ -101,7 +101,7 @@ def test_the_program_finds_the_place_by_itself(slide, bundle):
 
 
 def test_two_regions_agree_where_they_overlap(slide, bundle):
-    one, two = explain(slide, bundle, "700,200,540,270"), explain(slide, bundle, "750,250,540,270")
+    one, two = explain(slide, bundle, "700,200,540,360"), explain(slide, bundle, "750,250,540,360")
     assert one.um_per_px == two.um_per_px == 0.25
     a, b = one.evidence[50:, 50:], two.evidence[:-50, :-50]
     inner = np.s_[3:-3, 3:-3]  # at a region's own edge nothing lies beyond to interpolate with

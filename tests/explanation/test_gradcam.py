@@ -1,5 +1,6 @@
 """Grad-CAM lies where the evidence is, has the right sign and unit, and is what the paper says."""
 
+import copy
 import warnings
 from dataclasses import replace
 
@@ -287,3 +288,15 @@ def test_what_cannot_be_explained_is_refused_by_name(tmp_path, spots):
         gradcam(without, blank(), 1, CPU)
     with pytest.raises(ConfigError, match="2 is no class"):
         gradcam(spots, blank(), 2, CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("scripted", [False, True])
+def test_a_gpu_gives_the_same_map(tmp_path, resnet, scripted):
+    bundle = bundle_of(lambda: copy.deepcopy(resnet), mean=(0, 0, 0), std=(1, 1, 1))
+    if scripted:
+        bundle = load_bundle(write_bundle_of(tmp_path / "scripted", resnet, size_px=50, mpp=4.0))
+    expected = gradcam(bundle, noise(20), 1, CPU)
+    found = gradcam(bundle, noise(20), 1, torch.device("cuda"))
+    np.testing.assert_allclose(found, expected, atol=0.01 * expected.max())

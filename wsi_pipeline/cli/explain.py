@@ -23,7 +23,7 @@ examples:
 exit status: 0 all well, 1 the network or the output failed, 2 wrong usage or data that do not fit the model"""
 
 _SUFFIXES = (".png", ".jpg")
-_PATCH_OPTIONS, _SLIDE_OPTIONS = ("count", "pick", "seed", "layout", "magnification"), ("region",)
+_PATCH_OPTIONS, _SLIDE_OPTIONS = ("count", "pick", "seed", "layout", "magnification", "unseen"), ("region",)
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -71,6 +71,12 @@ def _add_patches(group: Any) -> None:
         help="any, those called rightly or wrongly, or those nearest to the threshold (default: mixed)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the choice (default: 0)")
+    group.add_argument(
+        "--unseen",
+        action="store_true",
+        default=None,
+        help="leave out cases that trained the model or chose its threshold",
+    )
     group.add_argument("--layout", choices=("auto", "idc", "breakhis", "pcam"), help="of the files (default: auto)")
     group.add_argument("--magnification", action="append", metavar="40X", help="BreakHis: these only; may be repeated")
 
@@ -100,7 +106,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
     from wsi_pipeline.explanation.contact import draw_contact_sheet
-    from wsi_pipeline.explanation.patches import explain_images, explain_patches
+    from wsi_pipeline.explanation.images import explain_images
+    from wsi_pipeline.explanation.patches import explain_patches
     from wsi_pipeline.inference import choose_device
     from wsi_pipeline.models.bundle import load_bundle
 
@@ -109,10 +116,15 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
         found = explain_images(bundle, args.images, device=device, class_name=args.class_name, batch=batch)
     else:
         from wsi_pipeline.datasets import open_dataset
+        from wsi_pipeline.evaluation import Options
+        from wsi_pipeline.evaluation.evaluate import select
+        from wsi_pipeline.evaluation.seen import what_was_seen
 
         dataset = open_dataset(
             args.data, layout=args.layout or "auto", magnifications=args.magnification or (), mpp=settings.slides.mpp
         )
+        if args.unseen:
+            dataset = select(dataset, what_was_seen(bundle), Options(unseen=True))
         found = explain_patches(
             bundle,
             dataset,

@@ -20,7 +20,7 @@ TEXT_PX = 46
 GAP_PX = 26
 PADDING_PX = 16
 COLUMNS = 4
-LEGEND_SIZE = (120, 300)
+LEGEND_SIZE = (150, 300)
 NAME_LETTERS = 24
 
 
@@ -65,7 +65,7 @@ def _details(found: ExplainedPatches, top: float) -> list[str]:
     mean = f"mean over 8 symmetries{f' and {len(card.members)} networks' if card.members else ''}"
     how = (
         f"Left the patch, right Grad-CAM over it (Selvaraju et al. 2017; {mean}): maps of {maps} positions enlarged "
-        f"to {side} x {side} px, so that a colour says which part of the patch, never which cell."
+        f"to {side} x {side} px. What is finer than such a position does not show."
     )
     return [
         " · ".join(found.notes),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.explanation.colours import colour_bar, ramp, scale_top, ticks_to, tint
 from wsi_pipeline.explanation.region import as_text
-from wsi_pipeline.explanation.slide import ExplainedRegion
+from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
 from wsi_pipeline.sheet import GREY, Sheet
@@ -17,9 +17,6 @@ PADDING_PX, TITLE_PX, GAP_PX = 16, 30, 30
 BAR_ROOM_PX = 72
 BAR_PX = 220
 THUMBNAIL_PX = 190
-STACKED_FROM = 1.8
-"""Width over height from which the pictures stand above each other."""
-
 PALE = 0.6
 """How much whiter the parts are drawn that are not analysed."""
 
@@ -67,7 +64,6 @@ def _panels(found: ExplainedRegion) -> list[_Panel]:
     unseen = np.isnan(found.probability)
     ground = np.where(unseen[..., None], blend(found.pixels, np.full(3, 255, np.float32), PALE), found.pixels)
     usual, height = np.median(found.pixels[~unseen], axis=0).astype(np.uint8), min(BAR_PX, len(found.pixels))
-    marked = len(card.class_names) == 2 and name == card.positive_class and card.context is None
     return [
         _Panel(title="Tissue", pixels=found.pixels),
         _Panel(
@@ -80,9 +76,15 @@ def _panels(found: ExplainedRegion) -> list[_Panel]:
             title=f"Probability of {name} in cells of {found.cell_um:g} µm",
             pixels=PROBABILITY.over(ground, found.probability),
             bar=PROBABILITY.over(*ramp(usual, 1.0, height)),
-            mark=card.threshold.value if marked else None,
+            mark=card.threshold.value if _has_threshold(found) else None,
         ),
     ]
+
+
+def _has_threshold(found: ExplainedRegion) -> bool:
+    """Whether the card's threshold is one of the probability that is shown: of the positive one of two, as it is."""
+    card = found.card
+    return len(card.class_names) == 2 and found.class_name == card.positive_class and card.context is None
 
 
 def _details(found: ExplainedRegion) -> list[str]:
@@ -91,7 +93,7 @@ def _details(found: ExplainedRegion) -> list[str]:
     members = f" and {len(card.members)} networks" if card.members else ""
     how = {"given": "as asked for", "found": "the most probable of the slide", "whole": "the whole slide"}[found.origin]
     says = f"{len(cells):,} cells, mean probability {cells.mean(dtype=np.float64):.2f}"
-    if len(card.class_names) == 2 and found.class_name == card.positive_class:
+    if _has_threshold(found):
         says += f", {100 * (cells >= card.threshold.value).mean():.0f} % at or above {card.threshold.value:g}"
     if card.context is not None:
         says += "; by each field of view alone, without the context that a run adds"
@@ -113,7 +115,7 @@ def _details(found: ExplainedRegion) -> list[str]:
 def _lay_out(panels: list[_Panel]) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
     """The pictures on white, side by side or above each other, and the (x, y) of each."""
     height, width = panels[0].pixels.shape[:2]
-    stacked = width >= STACKED_FROM * height
+    stacked = width > WIDE * height
     places, x, y = [], PADDING_PX, PADDING_PX + TITLE_PX
     for panel in panels:
         places.append((x, y))

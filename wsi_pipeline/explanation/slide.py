@@ -40,8 +40,11 @@ from wsi_pipeline.slides import Slide
 MAX_LOOKS = 5000
 """Fields of view that are looked at to find the most probable region of a slide."""
 
-PICTURE_PX = 540
-"""Longer side of the region as it is drawn."""
+PICTURE_PX, WIDE_PICTURE_PX = 540, 900
+"""Longer side of the region as it is drawn, three times side by side; and of a wide one, above each other."""
+
+WIDE = 1.8
+"""Width over height from which a region is wide."""
 
 Origin = Literal["given", "found", "whole"]
 """The user named the region, the program found it the most probable one, or it is the whole of a small slide."""
@@ -225,7 +228,8 @@ def _fields(plan: SlidePlan, box: Box) -> NDArray[np.int64]:
 
 def _drawn(grid: Grid, region: Box) -> tuple[Scale, Box]:
     """The raster of the picture, with square pixels, and the region's box on it."""
-    um = max(region.width * grid.mpp.x, region.height * grid.mpp.y) / PICTURE_PX
+    width, height = region.width * grid.mpp.x, region.height * grid.mpp.y
+    um = max(width, height) / (WIDE_PICTURE_PX if width > WIDE * height else PICTURE_PX)
     scale = Scale.to_mpp(grid.mpp, um)
     x, y = round(region.x / scale.x), round(region.y / scale.y)
     right, bottom = round(region.right / scale.x), round(region.bottom / scale.y)
