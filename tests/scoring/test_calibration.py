@@ -83,3 +83,9 @@ def test_of_equally_good_thresholds_the_middle_is_taken():
     assert best_threshold(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.8])) == pytest.approx(0.5, abs=0.011)
     with pytest.raises(DatasetError, match="only one class"):
         best_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.8]))
+
+
+def test_a_threshold_between_probabilities_that_lie_close_together():
+    labels = np.repeat([0, 1], 5)
+    value = best_threshold(labels, np.repeat([0.281, 0.288], 5))
+    assert 0.281 < value < 0.288

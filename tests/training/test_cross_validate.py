@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from painted import painted
 from sklearn.metrics import roc_auc_score
 
-from wsi_pipeline.errors import OutputError
+from wsi_pipeline.errors import DatasetError, OutputError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.training import cross_validate as module
 from wsi_pipeline.training.cross_validate import cross_validate, measure_folds
@@ -119,3 +119,19 @@ def test_a_bundle_is_not_replaced_unasked(trained):
     _, recipe, bundle = trained
     with pytest.raises(OutputError, match="holds a bundle already"):
         cross_validate(recipe, "painted", bundle.path, count=2, device="cpu")
+
+
+def test_a_trial_on_few_cases_is_called_one():
+    dataset = painted(cases=6)
+    notes = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset), 0.1).metrics["notes"]
+    assert any("Only 6 cases: far too few" in note for note in notes)
+    assert any("a trial, not a result" in note for note in notes)
+
+
+def test_patches_of_unknown_cases_are_not_cross_validated(monkeypatch, tmp_path):
+    dataset = painted(cases=6)
+    dataset.group_kind = "picture"
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: dataset)
+    with pytest.raises(DatasetError, match=r"does not tell which case a patch comes from.*without --folds"):
+        cross_validate(load_recipe("idc-best", TINY), "painted", tmp_path / "out", count=2, device="cpu")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 import csv
 import math
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -223,6 +225,36 @@ def test_full_memory_is_told_with_its_remedy(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="memory is full") as caught:
         trained(tmp_path, recipe())
     assert "batch_size" in caught.value.hint
+
+
+def test_sigterm_is_no_success(tmp_path, monkeypatch):
+    """Lightning's own end of the program has status 0, which `train && evaluate` takes for a bundle."""
+
+    def at_epoch_end(self):
+        if self.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "on_train_epoch_start", at_epoch_end)
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                trained(tmp_path, recipe())
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert len(trained(tmp_path, recipe()).history) == 3
+
+
+def test_a_damaged_checkpoint_is_told_with_its_remedy(tmp_path):
+    trained(tmp_path, recipe())
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --overwrite"):
+        trained(tmp_path, recipe())
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --overwrite"):
+        trained(tmp_path, recipe())
 
 
 def test_an_unreadable_patch_ends_it_by_its_name(tmp_path):

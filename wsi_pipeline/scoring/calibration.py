@@ -11,6 +11,9 @@ Floats = NDArray[np.float64]
 SPREAD = (1.0, 3.0)
 """Standard deviations of the normal priors of log temperature (around 0) and of the biases (around 0)."""
 
+TOO_COARSE = 0.04
+"""Recall plus specificity that steps of 0.01 may cost before finer ones are taken."""
+
 BOUNDS = (-4.0, 4.0), (-10.0, 10.0)
 """Of log temperature and of the biases: only reached where logits are absurd."""
 
@@ -82,7 +85,8 @@ def _loss(parameters: Floats, logits: Floats, truth: Floats, free: list[int]) ->
 def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating]) -> float:
     """The threshold with the highest balanced accuracy (Youden's J), of 0.01, 0.02 … 0.99.
 
-    Where several are equally good, the middle of them, which is the safest on other data.
+    Where several are equally good, the middle of them, which is the safest on other data. Where probabilities lie so
+    close together that these are too coarse, of the places halfway between them.
 
     Args:
         labels: [n], 0 or 1.
@@ -91,11 +95,24 @@ def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating
     Raises:
         DatasetError: where only one class occurs.
     """
-    candidates = np.arange(1, 100) / 100
     positive, negative = (np.sort(probability[labels == n].astype(np.float64)) for n in (1, 0))
     if not len(positive) or not len(negative):
         raise DatasetError("threshold", "cannot be chosen where only one class occurs", "Give patches of both classes.")
+    (value, gain), (finer, finer_gain) = (
+        _best_of(candidates, positive, negative) for candidates in (np.arange(1, 100) / 100, _between(probability))
+    )
+    return finer if finer_gain > gain + TOO_COARSE else value
+
+
+def _best_of(candidates: Floats, positive: Floats, negative: Floats) -> tuple[float, float]:
+    """The best of some thresholds, the middle one of equals, and its recall plus specificity."""
     recall = 1 - np.searchsorted(positive, candidates) / len(positive)
-    specificity = np.searchsorted(negative, candidates) / len(negative)
-    best = np.flatnonzero(np.isclose(recall + specificity, (recall + specificity).max(), rtol=0, atol=1e-12))
-    return float(candidates[best[(len(best) - 1) // 2]])
+    gain = recall + np.searchsorted(negative, candidates) / len(negative)
+    best = np.flatnonzero(np.isclose(gain, gain.max(), rtol=0, atol=1e-12))
+    return float(candidates[best[(len(best) - 1) // 2]]), float(gain.max())
+
+
+def _between(probability: NDArray[np.floating]) -> Floats:
+    """Halfway between neighbouring probabilities, and below the lowest."""
+    values = np.unique(probability.astype(np.float64))
+    return np.append((values[1:] + values[:-1]) / 2, values[0] / 2)

@@ -20,13 +20,14 @@ from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, folds, limit_samples
+from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.files import write_json
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
 from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
 from wsi_pipeline.training.fit import fit
 from wsi_pipeline.training.interrupted import tidy, training_folder
-from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, predict_logits, scores
+from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.train import build, check_free
@@ -71,6 +72,12 @@ def cross_validate(
     out = Path(out)
     check_free(out, overwrite=overwrite)
     dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
+    if dataset.group_kind == "picture":
+        why = "does not tell which case a patch comes from, so it cannot be cross-validated by case"
+        raise DatasetError(dataset.root, why, "Train without --folds.")
+    if len(dataset.class_names) != 2:
+        why = f"has {len(dataset.class_names)} classes; cross-validation is for two"
+        raise DatasetError(dataset.root, why, "Train without --folds.")
     dataset = limit_samples(dataset, limit, recipe.split.seed)
     log.info("%s", describe(dataset))
     pairs = folds(dataset, count, recipe.split.seed)
@@ -84,7 +91,7 @@ def cross_validate(
                 dataset, train, held_out, recipe, folder=folder / f"fold-{number}", device=device
             )
         np.savez(folder / "out_of_fold.npz", logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
-        measured = measure_folds(dataset, logits, fold)
+        measured = measure_folds(dataset, logits, fold, limit)
         log.info("%s", describe_metrics(measured.metrics))
         log.info("Now all %d patches train the network that ships", len(dataset))
         start = build(recipe, len(dataset.class_names))
@@ -123,7 +130,7 @@ def _held_out_logits(
     return predict_logits(draft, dataset, held_out, device=torch.device(choose_device(device)))
 
 
-def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]) -> Measured:
+def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64], limit: float = 1.0) -> Measured:
     """Calibration, second stage and threshold from out-of-fold logits, and what they are worth, cross-fitted.
 
     The second stage is fitted where there are two classes and the places of the patches are known.
@@ -132,6 +139,7 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
         dataset: The patches.
         logits: float32 [n, classes], each from a network that did not see the patch's case.
         fold: [n], in which fold each patch was held out.
+        limit: Fraction of the patches that were used: a trial is called one.
     """
     positive = dataset.class_names.index(dataset.positive_class)
     labels, groups = dataset.labels, dataset.groups
@@ -150,9 +158,8 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
     metrics: dict[str, Any] = {
         "split": "case",
         "leaky": False,
-        "notes": [
-            f"Cross-validation by case, {len(np.unique(fold))} folds; the threshold was chosen on all folds together."
-        ],
+        "unit": dataset.group_kind,
+        "notes": _notes(dataset, len(np.unique(fold)), limit),
         "cross_validation": scores(truth, final, groups, value, 1),
     }
     if context is not None:
@@ -167,6 +174,17 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
         context=context,
         calibration="temperature and biases (Platt scaling), and the second stage, fitted on out-of-fold logits",
     )
+
+
+def _notes(dataset: PatchDataset, count: int, limit: float) -> list[str]:
+    """What a reader of the numbers must know."""
+    unit, cases = dataset.group_kind, len(np.unique(dataset.groups))
+    notes = [f"Cross-validation by {unit}, {count} folds; the threshold was chosen on all folds together."]
+    if cases < FEW_CASES:
+        notes.append(f"Only {cases} {unit}s: far too few to claim anything.")
+    if limit < 1:
+        notes.append(f"Only {limit:.1%} of the patches of each {unit} are used: a trial, not a result.")
+    return notes
 
 
 class _Stages:

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from pickle import UnpicklingError
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +28,8 @@ from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
 from wsi_pipeline.training.trainer import BEST, LAST, Device, hardware, make_trainer
+
+log = logging.getLogger(__name__)
 
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of RGB that torchvision's weights were trained with."""
@@ -102,6 +107,8 @@ def fit(
     with quiet(), torch.random.fork_rng():
         trainer = make_trainer(recipe, folder, device, devices, validates=bool(len(data.validation)))
         last = folder / LAST
+        if last.exists():
+            _load(last)  # a damaged one is told before Lightning stumbles over it
         with _translated():
             trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.is_global_zero:
@@ -118,10 +125,10 @@ def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = 
             network=network, mean=nothing, std=nothing, patch_px=0, input_px=0, history=(), hardware="", main=False
         )
     path = folder / LAST
-    history = torch.load(path, map_location="cpu", weights_only=True)["history"]
+    history = _load(path)["history"]
     if recipe.optimisation.keep == "best" and (folder / BEST).exists():
         path = folder / BEST
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = _load(path)["state_dict"]
     own = {name: value for name, value in state.items() if name.startswith("network.")}
     network.cpu().load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
     found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
@@ -145,6 +152,20 @@ def _colours(data: PatchData, recipe: Recipe, *, pretrained: bool) -> tuple[Trip
     return data.colours()
 
 
+def _load(path: Path) -> dict[str, Any]:
+    """A checkpoint.
+
+    Raises:
+        TrainingError: where it is damaged.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+        why = f"is damaged ({str(error).splitlines()[0]})"
+        raise TrainingError(path, why, "Give --overwrite to begin anew.") from error
+    return found
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """What may go wrong in Lightning's loop, in this project's errors."""
@@ -153,6 +174,9 @@ def _translated() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
+    except SIGTERMException as error:  # by itself it would end the program with status 0
+        log.info("Ended by SIGTERM. The same command goes on where it stopped.")
+        raise SystemExit(128 + signal.SIGTERM) from error
     except SystemExit as error:  # Lightning ends the program on Ctrl-C
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
