@@ -91,7 +91,7 @@ def test_the_neighbourhood_refines_and_both_are_reported(tmp_path):
     without = run(bundle, dataset, context=False)
     assert without.as_json()["auroc"] == values["without_context"]["auroc"]
     assert without.as_json()["without_context"] is None
-    assert any("left out: as asked" in warning for warning in without.warnings)
+    assert any("left out: as asked. The model's threshold was chosen with it" in text for text in without.warnings)
 
 
 def test_without_known_places_there_is_no_context(tmp_path):
