@@ -21,16 +21,15 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, folds, limit_samples
 from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.files import write_json
+from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
 from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
-from wsi_pipeline.training.fit import fit
-from wsi_pipeline.training.interrupted import tidy, training_folder
+from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
-from wsi_pipeline.training.train import build, check_free
+from wsi_pipeline.training.train import build_and_fit, check_free
 from wsi_pipeline.training.trainer import Device, choose_device
 
 log = logging.getLogger(__name__)
@@ -87,47 +86,28 @@ def cross_validate(
         for number, (train, held_out) in enumerate(pairs):
             log.info("Fold %d of %d: %d patches train, %d are held out", number + 1, count, len(train), len(held_out))
             fold[held_out] = number
-            logits[held_out] = _held_out_logits(
-                dataset, train, held_out, recipe, folder=folder / f"fold-{number}", device=device
-            )
-        np.savez(folder / "out_of_fold.npz", logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
+            _, fitted = build_and_fit(dataset, train, None, recipe, folder=folder / f"fold-{number}", device=device)
+            if fitted.main:  # else this is a helper process of a training on several GPUs, which measures nothing
+                draft = draft_bundle(folder / f"fold-{number}" / "draft", fitted, dataset, recipe)
+                logits[held_out] = predict_logits(draft, dataset, held_out, device=torch.device(choose_device(device)))
+        every = np.arange(len(dataset))
+        if is_helper():
+            build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
+            raise SystemExit(0)
+        with atomic_path(folder / "out_of_fold.npz") as part, part.open("wb") as file:
+            np.savez(file, logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
         measured = measure_folds(dataset, logits, fold, limit)
         log.info("%s", describe_metrics(measured.metrics))
         log.info("Now all %d patches train the network that ships", len(dataset))
-        start = build(recipe, len(dataset.class_names))
-        every = np.arange(len(dataset))
-        fitted = fit(
-            start.network,
-            dataset,
-            every,
-            None,
-            recipe,
-            folder=folder / "all",
-            pretrained=start.pretrained,
-            device=device,
-        )
+        start, fitted = build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
         note = f"All cases trained the network; its figures are of {count} networks that each left some cases out."
         split = Split(kind="case", seed=recipe.split.seed, train=every, limit=limit, notes=(note,))
         facts = {"command": command, "start": start.text}
-        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)
+        make_folder(out)
         write_json(out / "folds.json", {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)})
+        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)  # the card comes last
         tidy(folder)
     return bundle
-
-
-def _held_out_logits(
-    dataset: PatchDataset,
-    train: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    recipe: Recipe,
-    *,
-    folder: Path,
-    device: Device,
-) -> Floats:
-    start = build(recipe, len(dataset.class_names))
-    fitted = fit(start.network, dataset, train, None, recipe, folder=folder, pretrained=start.pretrained, device=device)
-    draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
-    return predict_logits(draft, dataset, held_out, device=torch.device(choose_device(device)))
 
 
 def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64], limit: float = 1.0) -> Measured:

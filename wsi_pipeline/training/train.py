@@ -20,6 +20,7 @@ from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
+from wsi_pipeline.training.sampling import Indices
 from wsi_pipeline.training.trainer import Device, choose_device
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,17 @@ def build(recipe: Recipe, classes: int) -> Start:
     return Start(network=network, pretrained=False, text=wanted)
 
 
+def build_and_fit(
+    dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
+) -> tuple[Start, Fitted]:
+    """The recipe's network, from its first weights on; see `build` and `fit`."""
+    start = build(recipe, len(dataset.class_names))
+    fitted = fit(
+        start.network, dataset, train, validation, recipe, folder=folder, pretrained=start.pretrained, device=device
+    )
+    return start, fitted
+
+
 def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | None, limit: float) -> Split:
     settings = recipe.split
     return split_dataset(
@@ -126,17 +138,7 @@ def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | N
 def _train_on(
     dataset: PatchDataset, split: Split, recipe: Recipe, folder: Path, device: Device
 ) -> tuple[Start, Fitted, Measured]:
-    start = build(recipe, len(dataset.class_names))
-    fitted = fit(
-        start.network,
-        dataset,
-        split.train,
-        split.validation,
-        recipe,
-        folder=folder,
-        pretrained=start.pretrained,
-        device=device,
-    )
+    start, fitted = build_and_fit(dataset, split.train, split.validation, recipe, folder=folder, device=device)
     if not fitted.main:
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
