@@ -13,9 +13,11 @@ from wsi_pipeline.slides import open_slide
 
 def test_the_reader_is_picked_by_content(tmp_path: Path) -> None:
     for name, options, reader, vendor in [
-        ("a.svs", {"aperio": True}, "openslide", "aperio"),
-        ("aperio.bin", {"aperio": True}, "openslide", "aperio"),
-        ("tiled.dat", {}, "openslide", "generic-tiff"),
+        ("a.svs", {"aperio": True}, "tiff", "aperio"),
+        ("aperio.bin", {"aperio": True}, "tiff", "aperio"),
+        ("tiled.dat", {}, "tiff", "generic-tiff"),
+        # JPEG 2000 in YCbCr, which is OpenSlide's.
+        ("ycc.svs", {"aperio": True, "retag": 33003}, "openslide", "aperio"),
         (
             "strips.svs",
             {"tile": None, "rowsperstrip": 16, "compression": None, "compressionargs": {}},
@@ -23,7 +25,13 @@ def test_the_reader_is_picked_by_content(tmp_path: Path) -> None:
             "generic-tiff",
         ),
     ]:
-        with open_slide(write_pyramid(tmp_path / name, **options)) as slide:
+        retag = options.pop("retag", None)
+        path = write_pyramid(tmp_path / name, **options)
+        if retag:
+            with tifffile.TiffFile(path, mode="r+b") as tiff:
+                for page in tiff.pages:
+                    page.tags["Compression"].overwrite(retag)
+        with open_slide(path) as slide:
             assert (slide.info.reader, slide.info.vendor) == (reader, vendor), name
             assert len(slide.info.levels) == 3
             assert slide.info.mpp.x == pytest.approx(0.25)

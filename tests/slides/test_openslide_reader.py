@@ -9,7 +9,7 @@ from tiffs import HEIGHT, TILE, WIDTH, break_tile, picture, write_pyramid
 
 from wsi_pipeline.errors import ResolutionError, SlideFormatError, SlideNotFoundError, SlideReadError
 from wsi_pipeline.geometry import Box, Scale, Size
-from wsi_pipeline.slides.openslide_reader import OpenSlideReader, _bounds, _other_parts
+from wsi_pipeline.slides.openslide_reader import OpenSlideReader, _band_rows, _bounds, _other_parts
 
 FULL = Scale(1, 1)
 
@@ -123,6 +123,12 @@ def test_bounds_are_kept_within_the_slide() -> None:
     assert _bounds(properties("5000", "0", "10", "10"), size, warnings) == Box(0, 0, 1000, 800)
     assert _bounds(properties("a", "0", "10", "10"), size, warnings) == Box(0, 0, 1000, 800)
     assert len(warnings) == 2
+
+
+@pytest.mark.parametrize(("tile", "rows"), [("128", 256), ("240", 480), ("256", 256), ("700", 700), ("5000", 1024)])
+def test_bands_are_whole_tiles(tile: str, rows: int) -> None:
+    assert _band_rows({"openslide.level[1].tile-height": tile}, 1) == rows
+    assert _band_rows({"openslide.level[1].tile-height": tile}, 0) == 256
 
 
 def test_the_data_files_of_mrxs_count(tmp_path: Path) -> None:

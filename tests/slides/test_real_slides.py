@@ -1,5 +1,6 @@
 """Real slides, where they are: see the marker `data`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def test_each_opens(data_dir: Path, name: str) -> None:
     with open_slide(data_dir / "wsi" / name) as slide:
         info = slide.info
         assert (info.size, len(info.levels), info.vendor) == (size, levels, vendor)
+        assert info.reader == ("openslide" if vendor == "dicom" else "tiff")
         assert info.mpp is None if mpp is None else info.mpp.x == pytest.approx(mpp)
         assert bool(info.warnings) == (mpp is None)
         thumbnail = slide.thumbnail(300)
@@ -46,8 +48,7 @@ def test_nonsense_resolution_is_named(data_dir: Path) -> None:
 def test_both_readers_see_the_same_colours(data_dir: Path, name: str) -> None:
     path = data_dir / "wsi" / name
     with open_slide(path, reader="openslide") as one, open_slide(path, reader="tiff") as two:
-        assert one.info.levels == two.info.levels
-        assert one.info.fingerprint == two.info.fingerprint
+        assert replace(one.info, reader="") == replace(two.info, reader="")
         for number, level in enumerate(one.info.levels):
             box = Box(0, 0, level.size.width, level.size.height)
             assert off_by(one.read_level(number, box), two.read_level(number, box)) <= 2

@@ -5,10 +5,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import fsspec
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from conformance import SlideConformance, off_by
+from conformance import SlideConformance, off_by, relaxed
+from hypothesis import given
+from hypothesis import strategies as st
 from tiffs import HEIGHT, TILE, WIDTH, break_tile, picture, reductions, write_pyramid
 
 from wsi_pipeline.errors import ResolutionError, SlideFormatError, SlideNotFoundError, SlideReadError
@@ -275,12 +278,103 @@ def test_a_picture_in_one_enormous_piece_is_refused(tmp_path: Path, monkeypatch:
         TiffReader(tmp_path / "s.tif")
 
 
-def test_decoded_tiles_are_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_that_stick_out_are_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsi_pipeline.slides.tiff_pixels.CACHE_BYTES", 4 * TILE * TILE * 3)
     with TiffReader(write_pyramid(tmp_path / "s.tif")) as slide:
         slide.read(WHOLE, FULL)
+        assert not slide._segments._kept, "nothing sticks out over the whole slide"
+        slide.read(Box(5, 5, WIDTH - 10, HEIGHT - 10), FULL)
         assert len(slide._segments._kept) == 4
         assert slide._segments._bytes == sum(kept.nbytes for kept in slide._segments._kept.values())
+
+
+def test_a_tile_is_decoded_once_for_boxes_side_by_side(tmp_path: Path) -> None:
+    with TiffReader(write_pyramid(tmp_path / "s.tif", factors=(1,))) as slide:
+        tiles = -(-WIDTH // TILE) * -(-HEIGHT // TILE)
+        for y in range(0, HEIGHT, 150):
+            for x in range(0, WIDTH, 90):
+                slide.read(Box(x, y, 90, 150), FULL)
+        assert slide.decodes == tiles
+
+
+def neighbours(width: int, height: int, side: int, margin: int) -> list[Box]:
+    """Boxes row by row, as blocks of cells are read, each with `margin` px around for the fields of view."""
+    return [
+        Box(x - margin, y - margin, side + 2 * margin, side + 2 * margin)
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+
+
+@pytest.mark.parametrize(("tile", "margin"), [(240, 0), (256, 0), (240, 23)])
+def test_two_readers_of_a_slide_decode_hardly_a_tile_twice(tmp_path: Path, tile: int, margin: int) -> None:
+    """Each reads its run of neighbouring blocks of 64 x 64 cells of 50 px."""
+    width, height = 12_900, 10_100
+    grey = imagecodecs.jpeg8_encode(np.full((tile, tile), 200, np.uint8))
+    tiles = -(-width // tile) * -(-height // tile)
+    tifffile.imwrite(
+        tmp_path / "s.tif", iter([grey] * tiles), shape=(height, width), dtype=np.uint8, tile=(tile, tile),
+        photometric="minisblack", compression="jpeg", metadata=None,
+    )  # fmt: skip
+    boxes = neighbours(width, height, 64 * 50, margin)
+    decodes = 0
+    for part in (boxes[: len(boxes) // 2], boxes[len(boxes) // 2 :]):
+        with TiffReader(tmp_path / "s.tif") as slide:
+            for box in part:
+                slide.read(box, FULL)
+            decodes += slide.decodes
+    assert tiles <= decodes <= 1.1 * tiles
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pixels_do_not_depend_on_the_order_of_reads(tmp_path: Path, threads: int) -> None:
+    path = write_pyramid(tmp_path / "s.tif", **LOSSLESS)
+    levels = reductions(picture(), (1, 2, 4))
+    with TiffReader(path, threads=threads) as slide:
+
+        @relaxed
+        @given(st.lists(st.tuples(st.integers(0, 2), *[st.floats(0, 1)] * 4), min_size=1, max_size=6), st.data())
+        def check(reads: list[tuple[int, float, float, float, float]], data: st.DataObject) -> None:
+            for level, *parts in reads:
+                height, width = levels[level].shape[:2]
+                x, y = int(parts[0] * (width - 1)), int(parts[1] * (height - 1))
+                box = Box(x, y, 1 + int(parts[2] * (width - x - 1)), 1 + int(parts[3] * (height - y - 1)))
+                expected = levels[level][box.y : box.bottom, box.x : box.right]
+                assert off_by(slide.read_level(level, box), expected) == 0
+            if data.draw(st.booleans()):
+                assert slide.thumbnail(50).pixels.std() > 0
+
+        check()
+
+
+def test_threads_see_the_same_and_survive_a_corrupt_tile(tmp_path: Path) -> None:
+    path = write_pyramid(tmp_path / "s.svs", aperio=True, factors=(1,))
+    with TiffReader(path) as one, TiffReader(path, threads=4) as four:
+        assert off_by(one.read(WHOLE, FULL), four.read(WHOLE, FULL)) == 0
+        assert one.decodes == four.decodes
+    break_tile(path, 8)
+    with TiffReader(path, threads=4) as slide:
+        for _ in range(3):
+            with pytest.raises(SlideReadError):
+                slide.read(WHOLE, FULL)
+        assert off_by(slide.read(Box(10, 10, 100, 100), FULL), picture()[10:110, 10:110]) <= 5
+
+
+def test_a_channel_left_out_is_white_and_the_others_stay(tmp_path: Path) -> None:
+    """One of three planes lacks a tile, whatever the order they are decoded in."""
+    planes = np.full((3, 256, 256), 40, np.uint8)
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", tile=(128, 128), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        page = tiff.pages.first
+        counts = list(page.databytecounts)
+        counts[1] = 0
+        page.tags["TileByteCounts"].overwrite(counts)
+    with TiffReader(path) as slide:
+        for _ in range(2):
+            pixels = slide.read(Box(10, 10, 236, 100), FULL)
+            assert (pixels[:, :110] == 40).all()
+            assert (pixels[:, 130:] == (255, 40, 40)).all()
 
 
 def test_resolution(tmp_path: Path) -> None:

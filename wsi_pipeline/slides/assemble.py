@@ -71,7 +71,7 @@ def assemble_case(address: str | Path, folder: str | Path, *, overwrite: bool = 
 
 
 def _write_pyramid(path: Path, slide: PatchSlide, read: PixelReader, *, samples: int) -> None:
-    """Write an OME-TIFF whose levels are found as SubIFDs and as pages; see `_chain_levels`."""
+    """Write an OME-TIFF whose levels are found as SubIFDs and as pages; see `chain_levels`."""
     size, mpp = slide.info.size, slide.info.require_mpp()
     factors = _factors(size)
     shape = (size.height, size.width, 3) if samples == 3 else (size.height, size.width)
@@ -95,7 +95,7 @@ def _write_pyramid(path: Path, slide: PatchSlide, read: PixelReader, *, samples:
                 metadata=None,
                 software=False,
             )
-    _chain_levels(path)
+    chain_levels(path)
 
 
 def _factors(size: Size) -> list[int]:
@@ -113,7 +113,7 @@ def _tiles(read: PixelReader, size: Size, factor: int) -> Iterator[NDArray[np.ui
             yield np.ascontiguousarray(read(Box(x, y, TILE_PX, TILE_PX), factor))
 
 
-def _chain_levels(path: Path) -> None:
+def chain_levels(path: Path) -> None:
     """Let the first page be followed by its SubIFDs.
 
     OME-TIFF keeps the coarser levels in SubIFDs, where Bio-Formats and tifffile look for them; OpenSlide looks only

@@ -21,6 +21,10 @@ class Slide(Protocol):
     def coverage(self) -> TissueMask | None:
         """Where the slide has pixels at all, None where it has them everywhere (all but patch folders)."""
 
+    @property
+    def decodes(self) -> int | None:
+        """Native tiles decoded so far, None where the reader does not know."""
+
     def read(self, box: Box, scale: Scale) -> NDArray[np.uint8]:
         """Pixels of the raster at `scale` inside `box` (in pixels of that raster).
 

@@ -16,8 +16,9 @@ from wsi_pipeline.slides.raster import RasterSlide
 _LATTICE = 512
 """Pitch in level pixels at which levels of a fractional downsample are read; see `OpenSlideReader._pieces`."""
 
-_BAND = 1024
-"""Rows of a level read at once."""
+_BAND = 256, 1024
+"""Fewest and most rows of a level read at once: a band that stays in the processor's cache while it is converted is
+up to a third faster than a large one."""
 
 
 class OpenSlideReader(RasterSlide):
@@ -43,6 +44,7 @@ class OpenSlideReader(RasterSlide):
             extra = "" if file.read(4) in TIFF_MAGIC else _other_parts(Path(path), properties)
             digest = fingerprint(file, extra)
         self._downsamples = self._handle.level_downsamples
+        self._bands = [_band_rows(properties, level) for level in range(len(self._downsamples))]
         sizes = [Size(*size) for size in self._handle.level_dimensions]
         warnings: list[str] = []
         resolved, source = resolution(self._path, mpp, _mpp(properties), warnings)
@@ -101,9 +103,10 @@ class OpenSlideReader(RasterSlide):
         same value.
         """
         if float(self._downsamples[level]).is_integer():
-            # In bands: OpenSlide, Pillow and numpy each hold a copy of what is read at once.
-            for y in range(box.y, box.bottom, _BAND):
-                band = Box(box.x, y, box.width, min(_BAND, box.bottom - y))
+            # In bands of whole native tiles: OpenSlide, Pillow and numpy each hold a copy of what is read at once.
+            rows = self._bands[level]
+            for y in range(box.y // rows * rows, box.bottom, rows):
+                band = Box(box.x, y, box.width, rows).intersection(box)
                 yield band, band
             return
         for y in range(box.y // _LATTICE * _LATTICE, box.bottom, _LATTICE):
@@ -122,10 +125,17 @@ def _open(path: str) -> openslide.OpenSlide:
         raise SlideFormatError(path, f"OpenSlide cannot open it: {error}", hint) from error
 
 
+def _band_rows(properties: Mapping[str, str], level: int) -> int:
+    """Rows of a level to read at once: whole native tiles, where OpenSlide tells their height."""
+    fewest, most = _BAND
+    tile = int(properties.get(f"openslide.level[{level}].tile-height", fewest))
+    return min(most, tile * -(-fewest // tile)) if tile > 0 else fewest
+
+
 def _on_white(image: Image.Image) -> NDArray[np.uint8]:
     """RGB of an RGBA picture laid on white."""
     alpha = image.getchannel("A")
-    if np.asarray(alpha).min() == 255:
+    if alpha.getextrema()[0] == 255:
         return np.asarray(image.convert("RGB"))
     white = Image.new("RGB", image.size, (255, 255, 255))
     white.paste(image, mask=alpha)

@@ -33,6 +33,11 @@ class RasterSlide(ABC):
         """Where the slide has pixels at all; None where it has them everywhere."""
         return None
 
+    @property
+    def decodes(self) -> int | None:
+        """Native tiles decoded so far, None where the reader does not know."""
+        return None
+
     @abstractmethod
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Pixels of one level.

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.geometry import Size
+
 SNAP = 1e-3
 """A ratio this close to 1 is taken as 1: pixels are chosen, not mixed."""
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 256 << 10
+"""Size of the buffers that rows are mixed in: what stays in the processor's cache is mixed twice as fast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,23 +93,44 @@ def resample(source: NDArray[np.uint8], rows: Taps, cols: Taps) -> NDArray[np.ui
         chosen: NDArray[np.uint8] = source.take(row_index[0], 0).take(col_index[0], 1)
         return chosen
     out = np.empty((height, width, 3), np.uint8)
-    chunk = max(1, _CHUNK_BYTES // (source.shape[1] * 12))
+    chunk = min(height, max(1, _CHUNK_BYTES // (source.shape[1] * 12)))
+    down = _Mixer(Size(source.shape[1], chunk), np.uint8)
+    along = _Mixer(Size(width, chunk), np.float32)
     for first in range(0, height, chunk):
         here = slice(first, first + chunk)
-        mixed = _mix(source, row_index[:, here], rows.weight[:, here], axis=0)
-        out[here] = _mix(mixed, col_index, cols.weight, axis=1) + np.float32(0.5)
+        mixed = down.mix(source, row_index[:, here], rows.weight[:, here], axis=0)
+        mixed = along.mix(mixed, col_index, cols.weight, axis=1)
+        mixed += np.float32(0.5)
+        out[here] = mixed
     return out
 
 
-def _mix(
-    values: NDArray[np.uint8] | NDArray[np.float32],
-    index: NDArray[np.int64],
-    weight: NDArray[np.float32],
-    *,
-    axis: int,
-) -> NDArray[np.float32]:
-    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
-    total: NDArray[np.float32] = values.take(index[0], axis) * weight[0].reshape(shape)
-    for which, share in zip(index[1:], weight[1:], strict=True):
-        total += values.take(which, axis) * share.reshape(shape)
-    return total
+class _Mixer:
+    """Weighted sums of pixels along one axis, in buffers that are used again; at most `size` of them at once."""
+
+    def __init__(self, size: Size, dtype: type[np.generic]) -> None:
+        shape = (size.height, size.width, 3)
+        self._picked = np.empty(shape, dtype)
+        self._part, self._total = np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+    def mix(
+        self,
+        values: NDArray[np.uint8] | NDArray[np.float32],
+        index: NDArray[np.int64],
+        weight: NDArray[np.float32],
+        *,
+        axis: int,
+    ) -> NDArray[np.float32]:
+        """The sums, valid until the next call; `index` and `weight` as in `Taps`, an index counts in `values`."""
+        rows = index.shape[1] if axis == 0 else len(values)
+        picked, part, total = self._picked[:rows], self._part[:rows], self._total[:rows]
+        # Channels are laid side by side, so that numpy's inner loop is a row and not the three of a pixel.
+        flat, flat_part, flat_total = (array.reshape(rows, -1) for array in (picked, part, total))
+        shares = weight[:, :, None] if axis == 0 else np.repeat(weight, 3, axis=1)[:, None]
+        for n, (which, share) in enumerate(zip(index, shares, strict=True)):
+            # Every index is within bounds; not to raise where one is not spares a copy.
+            values.take(which, axis, out=picked, mode="clip")
+            np.multiply(flat, share, out=flat_part if n else flat_total)
+            if n:
+                flat_total += flat_part
+        return total

@@ -21,8 +21,9 @@ from wsi_pipeline.slides.files import (
     resolution,
     slide_id,
 )
+from wsi_pipeline.slides.positional import PositionalFile
 from wsi_pipeline.slides.raster import RasterSlide
-from wsi_pipeline.slides.tiff_pixels import SegmentReader, TiffLevel, check_rgb
+from wsi_pipeline.slides.tiff_pixels import SegmentReader, TiffLevel, check_rgb, fullest_segment, is_plain
 
 _UM_PER_UNIT = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _UM_PER_RESOLUTION_UNIT = {"INCH": 25_400.0, "CENTIMETER": 10_000.0, "MILLIMETER": 1_000.0, "MICROMETER": 1.0}
@@ -34,6 +35,7 @@ class TiffReader(RasterSlide):
     Args:
         address: A local path or an fsspec address (``s3://``, ``https://``, ``memory://`` ...).
         mpp: Resolution of level 0 in µm/px, where the file's is missing or wrong.
+        threads: Tiles decoded at the same time; more than one pays where fewer slides are open than there are cores.
 
     Raises:
         SlideNotFoundError: where there is no such file.
@@ -41,8 +43,9 @@ class TiffReader(RasterSlide):
         ResolutionError: where `mpp` is nonsense.
     """
 
-    def __init__(self, address: str | Path, mpp: float | None = None) -> None:
+    def __init__(self, address: str | Path, mpp: float | None = None, *, threads: int = 1) -> None:
         self._address = str(address)
+        self._threads = threads
         self._decode_errors = BROKEN_FILE_ERRORS
         if is_remote(self._address):
             self._decode_errors += remote_errors()
@@ -66,7 +69,7 @@ class TiffReader(RasterSlide):
         self._levels = _levels(self._address, self._tiff)
         for level in self._levels:
             check_rgb(self._address, level)
-        self._segments = SegmentReader(self._tiff)
+        self._segments = SegmentReader(PositionalFile(self._file), self._threads)
         size = self._levels[0].size
         warnings: list[str] = []
         resolved, source = resolution(self._address, mpp, _mpp(self._tiff, vendor), warnings)
@@ -84,6 +87,25 @@ class TiffReader(RasterSlide):
             warnings=tuple(warnings),
         )
 
+    @property
+    def decodes(self) -> int:
+        """Native strips and tiles decoded so far."""
+        return self._segments.decodes
+
+    @property
+    def plain(self) -> bool:
+        """Whether all levels are 8-bit grey or RGB pictures without alpha, in a compression all readers agree on."""
+        return all(is_plain(level) for level in self._levels)
+
+    @property
+    def leaves_out_tiles(self) -> bool:
+        """Whether any level lacks strips or tiles."""
+        return any(0 in page.databytecounts for level in self._levels for page in level.pages)
+
+    def fullest_tile(self, level: int) -> Box:
+        """The strip or tile with the most compressed bytes, where most is to be seen; in pixels of the level."""
+        return fullest_segment(self._levels[level])
+
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Pixels of one level; see `RasterSlide.read_level`."""
         if self._file.closed:
@@ -95,6 +117,7 @@ class TiffReader(RasterSlide):
 
     def close(self) -> None:
         """Release the file; closing twice is allowed."""
+        self._segments.close()
         self._tiff.close()
         self._file.close()
 
@@ -111,6 +134,8 @@ def _vendor(address: str, tiff: tifffile.TiffFile) -> str:
 
 def _levels(address: str, tiff: tifffile.TiffFile) -> list[TiffLevel]:
     """The levels of the first picture, finest first."""
+    if tiff.is_svs and tiff.pages.first.is_tiled:
+        return _aperio_levels(tiff)
     if not tiff.series:
         raise SlideFormatError(address, "holds no picture", "It may be damaged or cut short: copy it again.")
     series = tiff.series[0]
@@ -120,6 +145,19 @@ def _levels(address: str, tiff: tifffile.TiffFile) -> list[TiffLevel]:
         for other in (level for further in tiff.series[1:] for level in further.levels):
             if other.axes == series.axes and _is_reduction(levels, other):
                 levels.append(_level(address, other))
+    return levels
+
+
+def _aperio_levels(tiff: tifffile.TiffFile) -> list[TiffLevel]:
+    """All tiled pages, as in OpenSlide: only the pictures beside the slide are in strips. Focal planes are left out."""
+    levels: list[TiffLevel] = []
+    page: Any
+    for page in tiff.pages:
+        size = Size(int(page.imagewidth), int(page.imagelength))
+        if page.is_tiled and (
+            not levels or (size.width < levels[-1].size.width and page.dtype == levels[0].page.dtype)
+        ):
+            levels.append(TiffLevel(size=size, pages=(page,)))
     return levels
 
 
@@ -187,4 +225,5 @@ def _tag_mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     x, y = tags.valueof("XResolution"), tags.valueof("YResolution")
     if um is None or not x or not y or 0 in (*x, *y):
         return None
-    return um * x[1] / x[0], um * y[1] / y[0]
+        # In this order of operations the last digit is OpenSlide's.
+    return um / (x[0] / x[1]), um / (y[0] / y[1])
