@@ -101,7 +101,7 @@ class Doubt(torch.nn.Module):
     """Cannot say."""
 
     def forward(self, x):
-        return torch.zeros(len(x), 2)
+        return 0 * x[:, 0, 0, :2]
 
 
 def bundle_of(bundle, network, **card):
@@ -216,8 +216,8 @@ def test_nothing_to_predict_is_nothing(bundles):
 
 
 def test_scores_that_are_not_finite_are_caught(bundles, monkeypatch):
-    predictor = Predictor(bundle=bundles[VIEW_40X], device=torch.device("cpu"), batch_size=16)
-    monkeypatch.setattr(predictor._network, "network", lambda x: torch.full((len(x), 2), torch.nan))
+    predictor = on_cpu(bundles[VIEW_40X], engine="torch")
+    monkeypatch.setattr(predictor._network.engine, "_network", lambda x: torch.full((len(x), 2), torch.nan))
     with pytest.raises(InferenceError, match="not finite"):
         list(predictor.predict(pixel_blocks(make_grid(VIEW_40X, "50px@40x"))))
 
@@ -239,8 +239,8 @@ def test_the_input_is_resized_where_the_network_wants_it(bundles):
             return torch.zeros(len(x), 2)
 
     resized = replace(bundle, card=bundle.card.model_copy(update={"input_px": 96}), build=Spy)
-    Predictor(bundle=resized, device=torch.device("cpu"), batch_size=4)
-    assert seen == [(4, 3, 96, 96)]
+    on_cpu(resized, engine="torch", batch_size=4).logits(np.zeros((5, 50, 50, 3), np.uint8))
+    assert seen == [(1, 3, 96, 96), (4, 3, 96, 96), (4, 3, 96, 96)]
 
 
 def test_devices_that_are_not_there_are_refused():
@@ -250,6 +250,43 @@ def test_devices_that_are_not_there_are_refused():
             choose_device("mps")
 
 
+def test_two_devices_give_the_map_of_one(bundles, monkeypatch):
+    bundle, grid = load_bundle("idc-resnet18"), make_grid(VIEW_40X, "50px@40x", size=(700, 600))
+    holes = {"unreadable": (0, 5)}
+    alone = on_cpu(bundle, engine="torch", batch_size=16)
+    expected = list(alone.predict(pixel_blocks(grid, **holes)))
+    monkeypatch.setattr(
+        "wsi_pipeline.inference.predictor.each_device",
+        lambda device: [torch.device("cpu", 0)] * 2 if device.index is None else [device],
+    )
+    both = on_cpu(bundle, engine="torch", batch_size=16)
+    found = list(both.predict(pixel_blocks(grid, **holes)))
+    assert [scored.block.index for scored in found] == [scored.block.index for scored in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.scores, other.scores, equal_nan=True)
+    assert both.seconds.network > 0
+
+
+def test_blocks_and_loose_fields_of_view_get_the_same_probabilities(bundles):
+    grid = make_grid(VIEW_40X, "50px@40x", size=(700, 600))
+    predictor = on_cpu(load_bundle("idc-resnet18"), batch_size=16)
+    for source, scored in zip(pixel_blocks(grid), predictor.predict(pixel_blocks(grid)), strict=True):
+        cut = np.stack([source.pixels.numpy()[y : y + 50, x : x + 50] for x, y in source.windows.tolist()])
+        assert np.array_equal(scored.scores, predictor.probabilities(cut))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("engine", ["torch", "compile"])
+def test_a_gpu_gives_the_same_blocks(engine):
+    """Enough batches and blocks for one to be on its way to the host while the next is computed."""
+    bundle, grid = load_bundle("idc-resnet18"), make_grid(VIEW_40X, "50px@40x")
+    cpu = on_cpu(bundle, batch_size=64).predict(pixel_blocks(grid, unreadable=(1, 2)))
+    gpu = Predictor(bundle=bundle, device=torch.device("cuda"), batch_size=64, engine=engine, precision="fp32")
+    for one, other in zip(cpu, gpu.predict(pixel_blocks(grid, unreadable=(1, 2))), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_same_map():
@@ -257,8 +294,8 @@ def test_a_gpu_gives_the_same_map():
     fields = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (300, 50, 50, 3), dtype=np.uint8))
     for tta in (False, True):
         cpu = Predictor(bundle=bundle, device=torch.device("cpu"), tta=tta).probabilities(fields)
-        for amp, bound in ((False, 1e-4), (True, 0.02)):
-            predictor = Predictor(bundle=bundle, device=torch.device("cuda"), amp=amp, tta=tta)
+        for precision, bound in (("fp32", 1e-5), ("auto", 0.02)):
+            predictor = Predictor(bundle=bundle, device=torch.device("cuda"), precision=precision, tta=tta)
             gpu = predictor.probabilities(fields)
             assert np.abs(gpu - cpu).max() < bound
             assert np.array_equal(predictor.probabilities(fields[7:]), gpu[7:])

@@ -7,14 +7,16 @@ al. 2017) are treated alike.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
+from wsi_pipeline.config import EngineName, InferenceSettings, Precision
 from wsi_pipeline.errors import ConfigError, InferenceError
+from wsi_pipeline.inference.engines import Choice, Engine, choose_engine, make_engine
 from wsi_pipeline.models.bundle import ModelBundle
 
 DEFAULT_BATCH = {"cpu": 256, "mps": 512, "cuda": 1024}
@@ -34,6 +36,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose(inference: InferenceSettings) -> Choice:
+    """The engine that these settings mean on this machine, and what it rounds to.
+
+    Raises:
+        ConfigError: where the device is not there, or engine, precision and device do not go together.
+    """
+    return choose_engine(inference.engine, inference.precision, choose_device(inference.device))
+
+
 def symmetries(batch: Tensor) -> Iterator[Tensor]:
     """The 8 turned and mirrored forms of [n, channels, side, side], the batch itself first."""
     for mirrored in (batch, batch.flip(-1)):
@@ -47,26 +58,42 @@ class BatchNetwork:
     A short batch is filled up, so that a field's probability does not depend on which others it was computed with.
     """
 
-    def __init__(self, bundle: ModelBundle, device: torch.device, *, batch_size: int, amp: bool, tta: bool) -> None:
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        device: torch.device,
+        *,
+        batch_size: int,
+        engine: EngineName = "auto",
+        precision: Precision = "auto",
+        tta: bool = False,
+    ) -> None:
         card = bundle.card
         self.bundle, self.device, self.batch_size, self.tta = bundle, device, batch_size, tta
-        self.network: Callable[[Tensor], Tensor] = bundle.build().to(device).to(memory_format=torch.channels_last)
-        self._members: Callable[[Tensor], Tensor] | None = getattr(self.network, "member_probabilities", None)
-        self._amp = amp and device.type == "cuda"
-        self._mean = torch.tensor(card.mean, device=device)[:, None, None]
-        self._std = torch.tensor(card.std, device=device)[:, None, None]
+        self.engine: Engine = make_engine(bundle, device, engine=engine, precision=precision, batch_size=batch_size)
+        if self.engine.classes != len(card.class_names):
+            raise InferenceError(
+                bundle.path,
+                f"the network gives {self.engine.classes} classes, the card names {len(card.class_names)}",
+                "The card and the weights are not of one bundle.",
+            )
         self._bias = torch.tensor(card.bias or [0.0] * len(card.class_names), device=device)
 
     @property
     def gives_spread(self) -> bool:
         """Whether there is more than one answer to each field of view: of the symmetries, of members, or of both."""
-        return self.tta or self._members is not None
+        return self.tta or self.engine.members is not None
+
+    @property
+    def columns(self) -> int:
+        """Of what `score` gives: the classes, and the spread where there is one."""
+        return self.engine.classes + self.gives_spread
 
     def score(self, fields: Tensor) -> NDArray[np.float32]:
         """Calibrated probabilities, and the positive class's spread in a last column where there is one.
 
         Args:
-            fields: uint8 [n, 3, size_px, size_px] on the device; n is at most the batch size.
+            fields: uint8 [n, size_px, size_px, 3] on the device; n is at most the batch size.
 
         Returns:
             float32 [n, classes], or [n, classes + 1] where `gives_spread`.
@@ -74,16 +101,51 @@ class BatchNetwork:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
+        return self.fetch(self.submit(fields))
+
+    def submit(self, fields: Tensor) -> Tensor:
+        """The same, left on the device, where it may still be being computed; see `fetch`."""
         return self._run(fields, self._score)
 
-    def logits(self, fields: Tensor) -> NDArray[np.float32]:
-        """Logits float32 [n, classes] of the fields as they lie, before any calibration; arguments as for `score`."""
+    def submit_logits(self, fields: Tensor) -> Tensor:
+        """Logits float32 [n, classes] of the fields as they lie, before any calibration; else as `submit`."""
         return self._run(fields, lambda batch: self._answer(batch)[0])
+
+    def fetch(self, found: Tensor) -> NDArray[np.float32]:
+        """Bring what was submitted to the host.
+
+        Raises:
+            InferenceError: where the network failed or its outputs are not finite.
+        """
+        return self.send(found)()
+
+    def send(self, found: Tensor) -> Callable[[], NDArray[np.float32]]:
+        """Start on bringing it, and give what waits for it: meanwhile the GPU goes on with what is submitted next."""
+        arrived: torch.cuda.Event | None = None
+        if found.is_cuda:
+            host = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+            with torch.cuda.device(found.device):
+                host.copy_(found, non_blocking=True)
+                arrived = torch.cuda.Event()
+                arrived.record()
+            found = host
+
+        def wait() -> NDArray[np.float32]:
+            with self._faults():
+                if arrived is not None:
+                    arrived.synchronize()
+                values: NDArray[np.float32] = found.cpu().numpy()
+            if not np.isfinite(values).all():
+                hint = "Try --precision fp32; else the weights are damaged."
+                raise InferenceError(self._where, "gave scores that are not finite", hint)
+            return values
+
+        return wait
 
     def _score(self, batch: Tensor) -> Tensor:
         probabilities, opinions = [], []
-        for turned in symmetries(batch) if self.tta else (batch,):
-            logits, members = self._answer(turned.contiguous(memory_format=torch.channels_last))
+        for turned in symmetries(batch.permute(0, 3, 1, 2)) if self.tta else (batch.permute(0, 3, 1, 2),):
+            logits, members = self._answer(turned.permute(0, 2, 3, 1).contiguous())
             calibrated = torch.softmax(logits / self.bundle.card.temperature + self._bias, 1)
             probabilities.append(calibrated)
             opinions.append((calibrated[None] if members is None else members)[..., self.bundle.positive])
@@ -94,33 +156,31 @@ class BatchNetwork:
 
     def _answer(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits [n, classes], and for an ensemble its members' probabilities [members, n, classes]."""
-        with torch.autocast(self.device.type, enabled=self._amp):
-            if self._members is None:
-                return self.network(batch).float(), None
-            members = self._members(batch).float()
-        return members.mean(0).clamp_min(torch.finfo(torch.float32).tiny).log(), members
+        answers = self.engine(batch)
+        if self.engine.members is None:
+            return answers, None
+        return answers.mean(0).clamp_min(torch.finfo(torch.float32).tiny).log(), answers
 
     @torch.inference_mode()
-    def _run(self, fields: Tensor, compute: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-        where = f"network {self.bundle.card.name}"
+    def _run(self, fields: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        with self._faults():
+            missing = self.batch_size - len(fields)
+            filled = torch.cat([fields, fields.new_zeros(missing, *fields.shape[1:])]) if missing else fields
+            return compute(filled.contiguous())[: len(fields)]
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
         try:
-            found: NDArray[np.float32] = compute(self._prepare(fields))[: len(fields)].cpu().numpy()
+            yield
         except torch.OutOfMemoryError as error:
             smaller = f"Try --batch-size {max(1, self.batch_size // 2)}."
-            raise InferenceError(where, "the device's memory is full", smaller) from error
+            raise InferenceError(self._where, "the device's memory is full", smaller) from error
+        except InferenceError:
+            raise
         except RuntimeError as error:
-            raise InferenceError(where, f"failed ({str(error).splitlines()[0]})") from error
-        if not np.isfinite(found).all():
-            hint = "On a GPU, try --no-amp; else the weights are damaged."
-            raise InferenceError(where, "gave scores that are not finite", hint)
-        return found
+            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+            raise InferenceError(self._where, f"failed ({reason})") from error
 
-    def _prepare(self, fields: Tensor) -> Tensor:
-        """What the network takes: the batch filled up, normalised and resized."""
-        card = self.bundle.card
-        batch = torch.cat([fields, fields.new_zeros(self.batch_size - len(fields), *fields.shape[1:])])
-        batch = ((batch.float() / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        if card.input_px != card.patch_size_px:
-            side = (card.input_px, card.input_px)
-            batch = functional.interpolate(batch, side, mode="bilinear", antialias=True, align_corners=False)
-        return batch
+    @property
+    def _where(self) -> str:
+        return f"network {self.bundle.card.name}"

@@ -6,34 +6,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision import models as tv
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.networks import PlainCnn, Residual7, Resnet50Dense, resnet18_50px
+from wsi_pipeline.models.resnet import ResNet, resnet18, resnet34, resnet50
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Architecture:
     make: Callable[[int], nn.Module]
-    pretrained: tv.WeightsEnum | None = None
-    """ImageNet weights of the network, or of its trunk."""
+    pretrained: str | None = None
+    """torchvision's name of the ImageNet weights of the network, or of its trunk."""
 
 
-def _torchvision(make: Callable[..., nn.Module], pretrained: tv.WeightsEnum) -> _Architecture:
-    return _Architecture(make=lambda classes: make(num_classes=classes), pretrained=pretrained)
-
+_R18, _R34, _R50 = "ResNet18_Weights.IMAGENET1K_V1", "ResNet34_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
 
 _NETWORKS: dict[str, _Architecture] = {
-    "torchvision/resnet18": _torchvision(tv.resnet18, tv.ResNet18_Weights.IMAGENET1K_V1),
-    "torchvision/resnet34": _torchvision(tv.resnet34, tv.ResNet34_Weights.IMAGENET1K_V1),
-    "torchvision/resnet50": _torchvision(tv.resnet50, tv.ResNet50_Weights.IMAGENET1K_V2),
-    "resnet18-50px": _Architecture(make=resnet18_50px, pretrained=tv.ResNet18_Weights.IMAGENET1K_V1),
+    "torchvision/resnet18": _Architecture(make=resnet18, pretrained=_R18),
+    "torchvision/resnet34": _Architecture(make=resnet34, pretrained=_R34),
+    "torchvision/resnet50": _Architecture(make=resnet50, pretrained=_R50),
+    "resnet18-50px": _Architecture(make=resnet18_50px, pretrained=_R18),
     "idc-residual-7ch": _Architecture(make=Residual7),
     "idc-cnn": _Architecture(make=PlainCnn),
-    "resnet50-dense": _Architecture(make=Resnet50Dense, pretrained=tv.ResNet50_Weights.IMAGENET1K_V2),
+    "resnet50-dense": _Architecture(make=Resnet50Dense, pretrained=_R50),
 }
 
 _UNREADABLE = (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, ValueError, TypeError, struct.error)
@@ -61,8 +63,8 @@ def build_pretrained(architecture: str, classes: int) -> nn.Module:
     Raises:
         BundleError: where the architecture is unknown or has no such weights, or they cannot be had (no network).
     """
-    weights = _find(architecture).pretrained
-    if weights is None:
+    name = _find(architecture).pretrained
+    if name is None:
         known = ", ".join(name for name, entry in _NETWORKS.items() if entry.pretrained)
         raise BundleError(
             f"architecture {architecture!r}",
@@ -70,11 +72,17 @@ def build_pretrained(architecture: str, classes: int) -> nn.Module:
             f"Start from random weights; ImageNet weights are there for {known}.",
         )
     network = build_network(architecture, classes)
-    _fill(network.trunk if isinstance(network, Resnet50Dense) else network, weights)
+    _fill(network.trunk if isinstance(network, Resnet50Dense) else network, _imagenet(name))
     return network
 
 
-def _fill(network: nn.Module, weights: tv.WeightsEnum) -> None:
+def _imagenet(name: str) -> "WeightsEnum":
+    from torchvision.models import get_weight  # takes torch's compiler along
+
+    return get_weight(name)
+
+
+def _fill(network: nn.Module, weights: "WeightsEnum") -> None:
     """Load all but the last layer (`fc`), which is of other classes."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     state = _read(weights, file)
@@ -86,7 +94,7 @@ def _fill(network: nn.Module, weights: tv.WeightsEnum) -> None:
     network.load_state_dict(shared, strict=False)
 
 
-def _read(weights: tv.WeightsEnum, file: Path) -> dict[str, Tensor]:
+def _read(weights: "WeightsEnum", file: Path) -> dict[str, Tensor]:
     there = file.exists()
     try:
         state: dict[str, Tensor] = weights.get_state_dict(
@@ -114,7 +122,7 @@ def gradcam_layer(network: nn.Module) -> nn.Module:
         BundleError: where the network is none of `build_network`'s (TorchScript, an ensemble).
     """
     match network:
-        case tv.ResNet():
+        case ResNet():
             layer: nn.Module = network.layer4
         case Resnet50Dense():
             layer = network.trunk.layer4
@@ -139,7 +147,7 @@ def trunk_and_head(network: nn.Module) -> tuple[nn.ModuleList, nn.Module]:
         BundleError: where the network is none of `build_network`'s.
     """
     match network:
-        case tv.ResNet():
+        case ResNet():
             return _resnet_stages(network), network.fc
         case Resnet50Dense():
             return _resnet_stages(network.trunk), network.head
@@ -150,7 +158,7 @@ def trunk_and_head(network: nn.Module) -> tuple[nn.ModuleList, nn.Module]:
     raise _unknown(network, "Only networks that a card can name are trained.")
 
 
-def _resnet_stages(network: tv.ResNet) -> nn.ModuleList:
+def _resnet_stages(network: ResNet) -> nn.ModuleList:
     stem = nn.Sequential(network.conv1, network.bn1)
     return nn.ModuleList([stem, network.layer1, network.layer2, network.layer3, network.layer4])
 

@@ -15,7 +15,7 @@ from torch import nn
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.architectures import build_network
-from wsi_pipeline.models.base import ModelBundle, file_sha256
+from wsi_pipeline.models.base import ModelBundle, check_sha256, file_sha256
 from wsi_pipeline.models.card import Card, Weights, read_card
 from wsi_pipeline.models.ensemble import check_card, check_members, ensemble_card, open_ensemble
 from wsi_pipeline.models.wsinfer import load_wsinfer
@@ -43,6 +43,7 @@ def load_bundle(name: str | Path) -> ModelBundle:
     if not (folder / CARD_FILE).exists():
         return load_wsinfer(folder)
     card = read_card(folder / CARD_FILE)
+    _check_int8(folder, card)
     return _load_network(folder, card, card.weights) if card.weights else _load_ensemble(folder, card)
 
 
@@ -54,19 +55,11 @@ def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
             f"weights in {weights.file!r} are not accepted",
             "Only a .safetensors file beside the card is read; pickled weights can run code.",
         )
-    found = file_sha256(file)
-    if found != weights.sha256:
-        raise BundleError(
-            file,
-            f"its SHA-256 is {found[:12]}…, the card says {weights.sha256[:12]}…",
-            "The weights were altered or damaged: copy the bundle again.",
-        )
+    found = check_sha256(file, weights.sha256)
 
     def build() -> nn.Module:
-        network = build_network(card.architecture, len(card.class_names))
         try:
-            state = {name: tensor.float() for name, tensor in load_file(file).items()}
-            network.load_state_dict({**_counters(network), **state})
+            network = _fill(card, {name: tensor.float() for name, tensor in load_file(file).items()})
         except (SafetensorError, RuntimeError) as error:
             raise BundleError(
                 file,
@@ -76,6 +69,33 @@ def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
         return network.eval()
 
     return ModelBundle(card=card, path=folder, digest=_digest(folder, found), build=build)
+
+
+def _fill(card: Card, state: dict[str, torch.Tensor]) -> nn.Module:
+    """The card's network with these weights. Random ones are not drawn first: that takes longer than all the rest."""
+    with torch.device("meta"):
+        network = build_network(card.architecture, len(card.class_names))
+    constants = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
+    if constants:  # tables of the network's own, which stand in no bundle
+        network = build_network(card.architecture, len(card.class_names))
+    counters = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in _counters(network).items()}
+    network.load_state_dict({**counters, **state}, assign=True)
+    return network
+
+
+def _check_int8(folder: Path, card: Card) -> None:
+    """Refuse an int8 network that is not the one that was measured, or lies elsewhere.
+
+    Raises:
+        BundleError: where a file is missing or altered.
+    """
+    if (found := card.quantization) is None:
+        return
+    file = folder / found.file
+    if Path(found.file).name != found.file or file.suffix != ".xml":
+        raise BundleError(folder / CARD_FILE, f"int8 network {found.file!r} is not accepted", "It is an .xml beside.")
+    check_sha256(file, found.sha256)
+    check_sha256(file.with_suffix(".bin"), found.weights_sha256)
 
 
 def _load_ensemble(folder: Path, card: Card) -> ModelBundle:
@@ -105,7 +125,8 @@ def _first_line(error: Exception) -> str:
 def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
     """Write a bundle in float16 (or as ``card.weights.dtype`` says) and open it again.
 
-    The card's digest of the weights is filled in here. The card comes last: a folder with a card is whole.
+    The card's digest of the weights is filled in here; an int8 network, which would be of other weights, is left out.
+    The card comes last: a folder with a card is whole.
 
     Raises:
         BundleError: where the card is an ensemble's, or a weight is not finite or too large for float16.
@@ -119,11 +140,12 @@ def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
         save_file(state, part)
         part.chmod(0o644)  # safetensors makes files for the owner alone
     weights = Weights(sha256=file_sha256(folder / WEIGHTS_FILE), dtype=card.weights.dtype)
-    _write_card(folder, card.model_copy(update={"weights": weights}))
+    write_card(folder, card.model_copy(update={"weights": weights, "quantization": None}))
     return load_bundle(folder)
 
 
-def _write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: Card) -> None:
+    """Write ``model.json``; it comes last, as a folder with a card is whole."""
     write_json(folder / CARD_FILE, json.loads(card.model_dump_json()))  # a metric that is NaN becomes null
 
 
@@ -174,7 +196,7 @@ def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card
             for file in (weights[member.path], CARD_FILE):
                 with atomic_path(folder / name / file) as part:
                     shutil.copyfile(member.path / file, part)
-    _write_card(folder, card)
+    write_card(folder, card)
     return load_bundle(folder)
 
 

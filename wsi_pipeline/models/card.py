@@ -33,6 +33,20 @@ class Weights(_Part):
     dtype: Literal["float16", "float32"] = "float16"
 
 
+class Quantization(_Part):
+    """The int8 form of the network, two files of OpenVINO's beside the card, and what it costs."""
+
+    file: str = "model-int8.xml"
+    """The graph; its weights lie beside it under the same name with ``.bin``."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the graph's file."""
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    calibration: dict[str, Any] = {}
+    """Method, patches and cases that it was calibrated on: for people."""
+    measured: dict[str, Any] = {}
+    """int8 against fp32 on other cases, with 95 % intervals of the differences: for people."""
+
+
 class Card(_Part):
     """``model.json``: what the network is, what it needs to see, how it was made and how good it is."""
 
@@ -64,7 +78,11 @@ class Card(_Part):
     weights: Weights | None = None
     members: tuple[str, ...] = ()
     """Folders of an ensemble's bundles, beside the card; then there are no `weights`."""
+    quantization: Quantization | None = None
+    """For the engine ``openvino-int8``; None where the bundle was not quantised."""
     licence: str = ""
+    limits: tuple[str, ...] = ()
+    """What it was not made for and where it is known to fail, a sentence each: for people."""
     training: dict[str, Any] = {}
     """Data, split by case, recipe, command: for people."""
     metrics: dict[str, Any] = {}

@@ -71,6 +71,7 @@ def ensemble_card(card: Card, members: Sequence[str]) -> Card:
     own = {
         "architecture": ARCHITECTURE,
         "weights": None,
+        "quantization": None,
         "members": tuple(members),
         "mean": (0.0, 0.0, 0.0),
         "std": (1.0, 1.0, 1.0),

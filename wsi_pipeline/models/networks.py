@@ -1,11 +1,11 @@
-"""Networks of this project's own, beside those of torchvision."""
+"""Networks of this project's own, beside the residual ones."""
 
 import torch
 from torch import Tensor, nn
-from torchvision import models as tv
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.colour import SevenChannels
+from wsi_pipeline.models.resnet import ResNet, resnet18, resnet50
 
 
 class ResidualBlock(nn.Module):
@@ -104,8 +104,8 @@ class Resnet50Dense(nn.Module):
                 f"has one sigmoid, for 2 classes and not {classes}",
                 "Use torchvision/resnet50.",
             )
-        self.trunk: tv.ResNet = tv.resnet50(num_classes=1)
-        features = self.trunk.fc.in_features
+        self.trunk: ResNet = resnet50(1)
+        features = self.trunk.features
         self.trunk.fc = nn.Identity()
         self.head = nn.Sequential(
             nn.Linear(features, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, 1)
@@ -122,6 +122,6 @@ def resnet18_50px(classes: int) -> nn.Module:
 
     Names and shapes of the weights are torchvision's own.
     """
-    network: nn.Module = tv.resnet18(num_classes=classes)
+    network = resnet18(classes)
     network.maxpool = nn.Identity()
     return network

@@ -1,0 +1,64 @@
+"""A bundle's network as the engine that was chosen."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from wsi_pipeline.config import EngineName, Precision
+from wsi_pipeline.errors import BundleError, InferenceError
+from wsi_pipeline.inference.engines.base import Engine
+from wsi_pipeline.inference.engines.choose import OPENVINO, Choice, choose_engine
+from wsi_pipeline.inference.fields import FieldNetwork
+from wsi_pipeline.models.base import ModelBundle
+
+log = logging.getLogger(__name__)
+
+
+def make_engine(
+    bundle: ModelBundle, device: torch.device, *, engine: EngineName, precision: Precision, batch_size: int
+) -> Engine:
+    """Load a bundle's network into an engine.
+
+    Where ``auto`` means OpenVINO and that does not know something in the network, torch takes its place.
+
+    Raises:
+        BundleError: where the weights do not fit their card, or there is no int8 network.
+        ConfigError: where engine, precision and device do not go together, or OpenVINO is not installed.
+        InferenceError: where the engine cannot take the network.
+    """
+    choice = choose_engine(engine, precision, device)
+    try:
+        return _make(bundle, device, choice, batch_size)
+    except InferenceError as error:
+        if engine != "auto" or choice.engine not in OPENVINO:
+            raise
+        log.info("%s; torch takes its place", error)
+        return _make(bundle, device, Choice(engine="torch", arithmetic=choice.arithmetic), batch_size)
+
+
+def _make(bundle: ModelBundle, device: torch.device, choice: Choice, batch_size: int) -> Engine:
+    size = bundle.card.patch_size_px
+    if choice.engine in OPENVINO:
+        from wsi_pipeline.inference.engines.openvino_engine import OpenVinoEngine, convert, read
+
+        model = read(_int8(bundle)) if choice.engine == "openvino-int8" else convert(_network(bundle), size_px=size)
+        return OpenVinoEngine(model, arithmetic=choice.arithmetic, batch_size=batch_size, size_px=size)
+    from wsi_pipeline.inference.engines.torch_engine import TorchEngine
+
+    compiled = choice.engine == "compile"
+    return TorchEngine(_network(bundle), device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
+
+
+def _network(bundle: ModelBundle) -> FieldNetwork:
+    return FieldNetwork(bundle.build(), bundle.card).eval()
+
+
+def _int8(bundle: ModelBundle) -> Path:
+    if bundle.int8 is None:
+        raise BundleError(
+            bundle.path,
+            "has no int8 network",
+            "Make one: wsi-pipeline quantize --model BUNDLE --data DIR --out BUNDLE2, or take another engine.",
+        )
+    return bundle.int8
