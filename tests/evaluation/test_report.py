@@ -2,14 +2,13 @@
 
 import re
 from base64 import b64decode
-from collections import Counter
-from html.parser import HTMLParser
 from io import BytesIO
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from html_page import Page
 from PIL import Image
 from shades import Shades, red_bundle, some_patches
 from torch import nn
@@ -22,45 +21,6 @@ from wsi_pipeline.evaluation.history import read_history
 from wsi_pipeline.evaluation.report import render, write_report
 from wsi_pipeline.evaluation.text import as_text
 from wsi_pipeline.models.base import ModelBundle
-
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags in order, checked for being closed; what they refer to; the text between them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.images, self.ids, self.links, self.words = [], [], [], Counter(), [], []
-        self.feed(text)
-        assert self.open == []
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "img":
-            assert found["alt"]
-            self.images.append(found["src"])
-        if "id" in found:
-            self.ids[found["id"]] += 1
-        for key in ("src", "href", "xlink:href", "action", "data"):
-            if key in found:
-                self.links.append(found[key])
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in {"style", "title"}:
-            self.words.append(data)
 
 
 def run(bundle, dataset, **options):

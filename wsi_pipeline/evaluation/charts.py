@@ -9,7 +9,7 @@ import numpy as np
 
 from wsi_pipeline.evaluation.figures import reliability_of
 from wsi_pipeline.evaluation.result import Evaluation, Probabilities
-from wsi_pipeline.evaluation.words import number
+from wsi_pipeline.render.page import number
 from wsi_pipeline.scoring.curves import Curve, precision_recall, roc, thin
 from wsi_pipeline.scoring.metrics import expected_calibration_error, score
 

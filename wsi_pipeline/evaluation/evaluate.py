@@ -70,7 +70,9 @@ def predict(bundle: ModelBundle, dataset: PatchDataset, seen: Seen, options: Opt
     """
     card, labels, device = bundle.card, map_labels(bundle.card, dataset), choose_device(options.device)
     size = options.batch_size or batch_size(card, device, len(dataset))
-    predictor = Predictor(bundle=bundle, device=device, batch_size=size, amp=options.amp)
+    predictor = Predictor(
+        bundle=bundle, device=device, batch_size=size, engine=options.engine, precision=options.precision
+    )
     found = predict_dataset(dataset, predictor, tta=options.tta, thumbs=options.thumbs)
     if found.unreadable:
         dataset, labels = dataset.subset(found.rows.tolist()), labels[found.rows]
@@ -91,6 +93,7 @@ def predict(bundle: ModelBundle, dataset: PatchDataset, seen: Seen, options: Opt
         validated=mark(dataset, seen.validation),
         thumbs=found.thumbs,
         unreadable=found.unreadable,
+        computed=predictor.facts,
     )
 
 

@@ -1,8 +1,6 @@
 """Patches and maps as pictures that stand inside an HTML page."""
 
-from base64 import b64encode
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from wsi_pipeline.datasets import fit_size
 from wsi_pipeline.evaluation.maps import CaseMap, case_maps
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.render.page import data_address
 
 MAX_PATCH_PX = 160
 """Larger patches are made smaller for the page."""
@@ -121,13 +120,3 @@ def _tissue(evaluation: Evaluation, one: CaseMap) -> str | None:
     tiles = np.full((rows, cols, side, side, 3), 255, np.uint8)
     tiles[one.cells] = thumbs[one.rows]
     return data_address(Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * side, cols * side, 3)), photo=True)
-
-
-def data_address(image: Image.Image, *, photo: bool = False) -> str:
-    """``data:`` address of a picture: PNG, of a photo JPEG."""
-    buffer = BytesIO()
-    if photo:
-        image.save(buffer, "JPEG", quality=82)
-    else:
-        image.save(buffer, "PNG", optimize=True)
-    return f"data:image/{'jpeg' if photo else 'png'};base64,{b64encode(buffer.getvalue()).decode()}"

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wsi_pipeline import __version__
-from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.evaluation import charts, words
 from wsi_pipeline.evaluation.gallery import groups
 from wsi_pipeline.evaluation.history import read_history
@@ -23,9 +21,10 @@ from wsi_pipeline.evaluation.pictures import (
 )
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.files import atomic_path, make_folder
+from wsi_pipeline.render.page import render_page
 from wsi_pipeline.scoring.metrics import class_scores
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 HEADLINES = ("auroc", "balanced_accuracy", "f1", "average_precision", "ece")
 
@@ -47,26 +46,12 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
 
 def render(evaluation: Evaluation) -> str:
     """The page's text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": words.number, "interval": words.interval, "percent": words.percent}
-    return environment.get_template(TEMPLATE).render(
-        **_head(evaluation), **_tables(evaluation), **_charts(evaluation), **_pictures(evaluation)
-    )
+    return render_page(TEMPLATE, _head(evaluation) | _tables(evaluation) | _charts(evaluation) | _pictures(evaluation))
 
 
 def _head(evaluation: Evaluation) -> dict[str, Any]:
     card, dataset = evaluation.bundle.card, evaluation.patches.dataset
     return {
-        "research_use": RESEARCH_USE,
-        "version": __version__,
         "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "model": card.name,
         "description": card.description,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_pipeline.config import RESEARCH_USE
+from wsi_pipeline.config import RESEARCH_USE, EngineName, Precision
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.evaluation.figures import Figures, calibration_figures
 from wsi_pipeline.evaluation.maps import Overlaps
@@ -39,8 +39,8 @@ class Options:
     """Keep a small picture of each patch, for the report's maps."""
     device: str = "auto"
     batch_size: int | None = None
-    amp: bool = True
-    """Mixed precision on a GPU."""
+    engine: EngineName = "auto"
+    precision: Precision = "auto"
     draws: int = 1000
     """Of the bootstrap."""
     seed: int = 0
@@ -74,6 +74,8 @@ class Patches:
     """[n, side, side, 3]."""
     unreadable: tuple[Unreadable, ...]
     """Not among the rows."""
+    computed: Mapping[str, str]
+    """The engine and the precision that computed them."""
 
     @property
     def positions(self) -> NDArray[np.int64] | None:
@@ -195,6 +197,7 @@ class Evaluation:
         return {
             "context": self.patches.refined,
             "tta": options.tta,
+            **self.patches.computed,
             "unseen": options.unseen,
             "cases_chosen": options.cases is not None,
             "bootstrap_draws": options.draws,

@@ -4,16 +4,8 @@ from collections.abc import Iterator
 
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.evaluation.result import Evaluation
-from wsi_pipeline.evaluation.words import (
-    MISSING,
-    OVERLAP_NAMES,
-    data_line,
-    interval,
-    names_of,
-    number,
-    table,
-    threshold_line,
-)
+from wsi_pipeline.evaluation.words import OVERLAP_NAMES, data_line, names_of, table, threshold_line
+from wsi_pipeline.render.page import MISSING, interval, number
 from wsi_pipeline.scoring.metrics import class_scores
 
 CASES_SHOWN = 5

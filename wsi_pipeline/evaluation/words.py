@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wsi_pipeline.evaluation.result import Evaluation
+from wsi_pipeline.render.page import percent
 
 NAMES = {
     "auroc": "AUROC",
@@ -38,29 +39,12 @@ OVERLAP_NAMES = {
     "npv": "NPV",
 }
 
-MISSING = "–"
-
 
 def names_of(evaluation: Evaluation) -> dict[str, str]:
     """Titles of the metrics by key."""
     if evaluation.binary:
         return NAMES
     return {key: name for key, name in NAMES_OF_MANY.items() if key != "negative_predictive_value"}
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """0.927, or a dash."""
-    return MISSING if value is None else f"{value:.{digits}f}"
-
-
-def interval(pair: Sequence[float] | None, digits: int = 3) -> str:
-    """0.893–0.954, or a dash."""
-    return MISSING if pair is None else f"{pair[0]:.{digits}f}–{pair[1]:.{digits}f}"
-
-
-def percent(fraction: float) -> str:
-    """29.3 %, with a space that does not break."""
-    return f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
 
 
 def data_line(evaluation: Evaluation) -> str:

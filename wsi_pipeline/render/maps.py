@@ -32,7 +32,7 @@ def _veiled(share: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tint:
+class Tint:
     """How values are coloured, in colours that are none of haematoxylin and eosin's."""
 
     color: str
@@ -47,6 +47,11 @@ class _Tint:
         share = np.clip(np.nan_to_num(values / np.float32(self.top), nan=0.0), 0, 1)
         return blend(pixels, self._table()[np.rint(share * 255).astype(np.uint8)], self.opacity(share)[..., None])
 
+    def rgba(self) -> NDArray[np.float32]:
+        """[256, 4]: red, green, blue and opacity of the values from 0 to `top`, each 0 to 1."""
+        opacity = self.opacity(np.linspace(0, 1, 256, dtype=np.float32))
+        return np.column_stack([self._table() / 255, opacity])
+
     def _table(self) -> NDArray[np.float32]:
         """[256, 3]: RGB of the values from 0 to `top`."""
         from matplotlib import colormaps
@@ -57,10 +62,10 @@ class _Tint:
         return (colormaps[self.color](np.arange(256))[:, :3] * 255).astype(np.float32)
 
 
-PROBABILITY = _Tint(color="viridis", top=1.0, opacity=_nuclei_show)
+PROBABILITY = Tint(color="viridis", top=1.0, opacity=_nuclei_show)
 """Perceptually uniform and safe for red-green blindness."""
 
-SPREAD = _Tint(color="#00b7c4", top=BRIGHTEST_SPREAD, opacity=_veiled)
+SPREAD = Tint(color="#00b7c4", top=BRIGHTEST_SPREAD, opacity=_veiled)
 """One colour, and not one that stands for tumour in the picture of the probability."""
 
 
@@ -76,6 +81,7 @@ def draw_overlay(
     threshold: float,
     threshold_source: str,
     class_name: str = "IDC",
+    size_px: int | None = None,
 ) -> None:
     """Write the thumbnail with the probability as a tint and the regions as outlines, as PNG.
 
@@ -90,12 +96,13 @@ def draw_overlay(
         threshold: Probability from which a cell belongs to a region; marked on the colour bar.
         threshold_source: Where the threshold comes from.
         class_name: What the probability is of.
+        size_px: Longer side of the slide in the picture; None for one that suits the thumbnail.
 
     Raises:
         OutputError: where the file cannot be written.
     """
     details = f"Model {model} · threshold {threshold:.3g} ({threshold_source}) · cells of {grid.cell_um:g} µm"
-    page = _Page(thumbnail, probability, grid, PROBABILITY, title=title, details=details)
+    page = _Page(thumbnail, probability, grid, PROBABILITY, title=title, details=details, size_px=size_px)
     page.legend(f"p({class_name})", np.linspace(0, 1, 6), mark=threshold)
     page.regions(regions, class_name)
     page.save(path, thumbnail)
@@ -112,6 +119,7 @@ def draw_uncertainty(
     model: str,
     spread_over: str,
     class_name: str = "IDC",
+    size_px: int | None = None,
 ) -> None:
     """Write the thumbnail with the spread of the probability as a tint and the regions as outlines, as PNG.
 
@@ -125,6 +133,7 @@ def draw_uncertainty(
         model: Name of the model.
         spread_over: What the spread is over, such as ``8 symmetries``.
         class_name: What the probability is of.
+        size_px: Longer side of the slide in the picture; None for one that suits the thumbnail.
 
     Raises:
         OutputError: where the file cannot be written.
@@ -133,7 +142,7 @@ def draw_uncertainty(
         f"Where the model is in doubt: standard deviation of p({class_name}) over {spread_over} · Model {model} · "
         f"cells of {grid.cell_um:g} µm"
     )
-    page = _Page(thumbnail, spread, grid, SPREAD, title=title, details=details)
+    page = _Page(thumbnail, spread, grid, SPREAD, title=title, details=details, size_px=size_px)
     page.legend(f"spread of p({class_name})", np.linspace(0, SPREAD.top, 5), above=True)
     page.regions(regions, class_name)
     page.save(path, thumbnail)
@@ -143,9 +152,17 @@ class _Page:
     """A map over the slide with room for its legend."""
 
     def __init__(
-        self, thumbnail: Thumbnail, values: NDArray[np.float32], grid: Grid, tint: _Tint, *, title: str, details: str
+        self,
+        thumbnail: Thumbnail,
+        values: NDArray[np.float32],
+        grid: Grid,
+        tint: Tint,
+        *,
+        title: str,
+        details: str,
+        size_px: int | None,
     ) -> None:
-        self._picture, self._tint = fit(thumbnail, grid.mpp), tint
+        self._picture, self._tint = fit(thumbnail, grid.mpp, size_px), tint
         seen = resample(values, grid, self._picture)
         visited = ~np.isnan(seen)
         self._empty = not visited.any()

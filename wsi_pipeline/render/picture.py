@@ -26,13 +26,19 @@ class Picture:
     """The same along both axes, even where the scanner's pixels are not square."""
 
 
-def fit(thumbnail: Thumbnail, mpp: Mpp) -> Picture:
-    """The thumbnail in a good size for a picture, with square pixels; unreadable parts are hatched."""
+def fit(thumbnail: Thumbnail, mpp: Mpp, size_px: int | None = None) -> Picture:
+    """The thumbnail in a good size for a picture, with square pixels; unreadable parts are hatched.
+
+    Args:
+        thumbnail: The slide.
+        mpp: Resolution of level 0.
+        size_px: Longer side of the picture; None for one that suits the thumbnail.
+    """
     from PIL import Image
 
     height, width = thumbnail.pixels.shape[:2]
     width_um, height_um = width * thumbnail.scale.x * mpp.x, height * thumbnail.scale.y * mpp.y
-    longest = min(max(width, height, MIN_PICTURE_PX), MAX_PICTURE_PX)
+    longest = size_px or min(max(width, height, MIN_PICTURE_PX), MAX_PICTURE_PX)
     um_per_px = max(width_um, height_um) / longest
     size = max(MIN_SHORT_SIDE_PX, round(width_um / um_per_px)), max(MIN_SHORT_SIDE_PX, round(height_um / um_per_px))
     shown = np.array(Image.fromarray(thumbnail.pixels).resize(size, Image.Resampling.LANCZOS))
