@@ -22,15 +22,26 @@ def read_geojson(path: Path) -> Any:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)
+    assert not content.startswith(b"\xef\xbb\xbf"), "QuPath's parser takes no byte order mark"
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON number")
 
-    return json.loads(content.decode("utf-8"), parse_constant=refuse)
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        assert len(set(keys)) == len(keys), f"a key stands twice in {keys}"
+        return dict(pairs)
+
+    return json.loads(content.decode("utf-8"), parse_constant=refuse, object_pairs_hook=once)
 
 
-def check_geojson(collection: Any) -> None:
-    """Check a whole FeatureCollection."""
+def check_geojson(collection: Any, size: tuple[int, int] | None = None) -> None:
+    """Check a whole FeatureCollection.
+
+    Args:
+        collection: As it was parsed.
+        size: (width, height) of QuPath's image, which is the slide inside its bounds: nothing may lie outside.
+    """
     assert set(collection) == {"type", "features"}
     assert collection["type"] == "FeatureCollection"
     ids = []
@@ -41,6 +52,21 @@ def check_geojson(collection: Any) -> None:
             raise AssertionError(f"feature {number}: {error!r}") from error
         ids.append(feature["id"])
     assert len(set(ids)) == len(ids), "ids are not unique"
+    if size is not None:
+        check_inside(collection, size)
+    tiles = [f["properties"] for f in collection["features"] if f["properties"]["objectType"] == "tile"]
+    # Measurement maps are made of what every tile has.
+    assert len({tuple(tile["measurements"]) for tile in tiles}) <= 1, "tiles differ in their measurements"
+
+
+def check_inside(collection: Any, size: tuple[int, int]) -> None:
+    """Nothing lies outside the image."""
+    for number, feature in enumerate(collection["features"]):
+        left, top, right, bottom = shape(feature["geometry"]).bounds
+        assert left >= 0, f"feature {number} lies outside the image"
+        assert top >= 0, f"feature {number} lies outside the image"
+        assert right <= size[0], f"feature {number} lies outside the image"
+        assert bottom <= size[1], f"feature {number} lies outside the image"
 
 
 def check_feature(feature: Any) -> None:
@@ -120,4 +146,5 @@ def check_measurements(measurements: Any) -> None:
     assert isinstance(measurements, dict)
     for key, value in measurements.items():
         assert isinstance(key, str)
+        assert key.strip(), "a measurement without a name"
         assert value == "NaN" or (type(value) in (int, float) and math.isfinite(value)), f"{key}: {value!r}"
