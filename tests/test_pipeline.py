@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,10 @@ from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotF
 from wsi_pipeline.geometry import Box
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.locks import folder_lock
+from wsi_pipeline.pipeline import batch
+from wsi_pipeline.pipeline import slide as slide_module
 from wsi_pipeline.slides import open_slide
-from wsi_pipeline.slides.openslide_reader import OpenSlideReader
+from wsi_pipeline.slides.raster import RasterSlide
 
 SMALL = {"tissue_min_area_um2": 500, "tissue_min_hole_um2": 500, "tissue_closing_um": 4, "min_region_um2": 0}
 THRESHOLD = {"threshold": 0.85}  # crosses the tissue of the test picture
@@ -264,17 +267,17 @@ def test_one_corrupt_tile_costs_its_cells_and_is_told(tmp_path, settings):
 
 def test_what_could_not_be_read_is_tried_again(tmp_path, slide, settings, monkeypatch):
     """A disk or network that was away for a moment leaves no hole for good."""
-    read = OpenSlideReader.read
+    read = RasterSlide.read
 
     def faulty(self, box, scale):
         if box.intersection(Box(520, 390, 100, 100)).width and box.intersection(Box(520, 390, 100, 100)).height:
             raise SlideReadError(self.info.path, "is away for a moment")
         return read(self, box, scale)
 
-    monkeypatch.setattr(OpenSlideReader, "read", faulty)
+    monkeypatch.setattr(RasterSlide, "read", faulty)
     holed = only(pipeline.run([str(slide)], tmp_path, settings))
     assert holed.summary.unreadable_cells
-    monkeypatch.setattr(OpenSlideReader, "read", read)
+    monkeypatch.setattr(RasterSlide, "read", read)
     whole = only(pipeline.run([str(slide)], tmp_path, settings))
     assert (whole.status, whole.summary.unreadable_cells) == ("done", 0)
     assert only(pipeline.run([str(slide)], tmp_path, settings)).status == "skipped"
@@ -355,22 +358,22 @@ def test_two_runs_on_one_folder_exclude_each_other(tmp_path, slide, settings):
 def test_a_disk_that_fills_up_loses_nothing(tmp_path, slide, settings, monkeypatch):
     whole = tmp_path / "whole"
     pipeline.run([str(slide)], whole, settings)
-    write, count = Heatmap.write, 0
+    write, count = Heatmap.write_blocks, 0
 
-    def write_until_full(self, block, scores, spread=None):
+    def write_until_full(self, blocks):
         nonlocal count
         count += 1
         if count > 1:
             raise OutputError(self.path, "cannot be written (No space left on device)", "Free some space.")
-        write(self, block, scores, spread)
+        write(self, blocks)
 
     small_blocks = {"MAX_BLOCK_CELLS": 6}
     for name, value in small_blocks.items():
         monkeypatch.setattr(f"wsi_pipeline.grid.{name}", value)
-    monkeypatch.setattr(Heatmap, "write", write_until_full)
+    monkeypatch.setattr(Heatmap, "write_blocks", write_until_full)
     (failed,) = pipeline.run([str(slide)], tmp_path / "out", settings).failed
     assert "No space left" in failed.error["why"]
-    monkeypatch.setattr(Heatmap, "write", write)
+    monkeypatch.setattr(Heatmap, "write_blocks", write)
     again = only(pipeline.run([str(slide)], tmp_path / "out", settings))
     assert again.status == "done"
     first, second = (
@@ -399,6 +402,61 @@ def test_a_disk_that_is_full_at_any_file_leaves_nothing_half_written(tmp_path, s
     assert not list(tmp_path.rglob("*-part-*"))
     monkeypatch.setattr(files, "sync", real)
     assert only(pipeline.run([str(slide)], tmp_path, settings)).status == "done"
+
+
+def test_the_next_slide_is_made_ready_while_one_is_in_the_network(tmp_path, slide, settings, monkeypatch):
+    for name in ("a.tiff", "c.tiff"):
+        shutil.copy(slide, tmp_path / name)
+    (tmp_path / "b.tiff").write_bytes(b"no slide")
+    order = []
+    prepare, finish = slide_module.prepare, slide_module.finish
+    ready = {name: threading.Event() for name in "abc"}
+
+    def prepared(job):
+        order.append(f"prepare {job.slide_id}")
+        try:
+            return prepare(job)
+        finally:
+            ready[job.slide_id].set()
+
+    def finished(found, on_cells):
+        name = found.job.slide_id
+        following = {"a": "b", "c": None}[name]
+        assert following is None or ready[following].wait(60)
+        order.append(f"finish {name}")
+        return finish(found, on_cells)
+
+    monkeypatch.setattr(batch, "prepare", prepared)
+    monkeypatch.setattr(slide_module, "finish", finished)
+    record = pipeline.run([str(tmp_path / f"{name}.tiff") for name in "abc"], tmp_path / "out", settings)
+    assert order == ["prepare a", "prepare b", "finish a", "prepare c", "finish c"]
+    assert [(r.slide, r.status) for r in record.results] == [("a", "done"), ("b", "failed"), ("c", "done")]
+    assert record.results[1].error["type"] == "SlideFormatError"
+
+
+def test_a_run_that_is_broken_off_leaves_no_reading_thread(tmp_path, slide, settings, monkeypatch):
+    monkeypatch.setattr("wsi_pipeline.grid.MAX_BLOCK_CELLS", 2)  # many blocks: the readers of both slides are busy
+    shutil.copy(slide, tmp_path / "other.tiff")
+    before = threading.active_count()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run([str(slide), str(tmp_path / "other.tiff")], tmp_path / "out", settings, on_cells=stop)
+    assert [thread.name for thread in threading.enumerate() if "reader" in thread.name or "_read" in thread.name] == []
+    assert threading.active_count() <= before + 1  # zarr's own
+
+
+def test_cells_are_counted_up_to_all_of_them(tmp_path, slide, settings, monkeypatch):
+    monkeypatch.setattr("wsi_pipeline.grid.MAX_BLOCK_CELLS", 4)
+    told = []
+    record = pipeline.run([str(slide)], tmp_path, settings, on_cells=lambda *told_now: told.append(told_now))
+    total = only(record).summary.cells
+    done = [cells for _, cells, _ in told]
+    assert {(name, whole) for name, _, whole in told} == {("röt 1", total)}
+    assert (done[0], done[-1]) == (0, total)
+    assert done == sorted(done)
 
 
 RUN = """

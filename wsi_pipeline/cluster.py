@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from wsi_pipeline.errors import ClusterError, ConfigError
 from wsi_pipeline.jobs import SlideJob
+from wsi_pipeline.machine import available_cores
 from wsi_pipeline.manifest import SlideResult, describe_error
-from wsi_pipeline.patches import available_cores
 from wsi_pipeline.pipeline import CellProgress, JobRunner, job_result, run_job
 
 if TYPE_CHECKING:

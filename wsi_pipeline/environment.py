@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from wsi_pipeline import __version__
-from wsi_pipeline.patches import available_cores
+from wsi_pipeline.machine import available_cores
 
 _PACKAGES = (
     *("numpy", "openslide-python", "openslide-bin", "scikit-image", "shapely", "tifffile", "tiffslide", "torch"),

@@ -25,6 +25,9 @@ from wsi_pipeline.regions import Region
 IDC_COLOR = (200, 0, 0)
 """Red, green, blue of the class in QuPath (a name QuPath already has keeps QuPath's own colour)."""
 
+_REGIONS_AT_ONCE = 2048
+"""Regions whose outlines are held as Python's numbers."""
+
 _GZIP_LEVEL = 4
 """Beyond this level, cells take much longer to pack and become hardly smaller."""
 
@@ -158,20 +161,30 @@ def _cell_batches(measured: Mapping[str, NDArray[np.float32]], grid: Grid, names
         )
 
 
-def _geometries(regions: Sequence[Region], grid: Grid) -> list[dict[str, Any] | None]:
+def _geometries(regions: Sequence[Region], grid: Grid) -> Iterator[dict[str, Any] | None]:
     """A GeoJSON geometry of each region in QuPath's frame, None where nothing with an area is left of it."""
     shapes = np.array([region.polygon for region in regions], dtype=object)
     # Adding zero turns -0.0, which would be written so, into 0.0.
     shapes = shapely.transform(shapes, lambda xy: np.round(xy - grid.origin, SNAP_DECIMALS) + 0.0)
     for n in np.flatnonzero(~shapely.is_valid(shapes) | (shapely.area(shapes) == 0)):
         shapes[n] = _mend(shapes[n])
+    places = shapely.get_coordinates(shapes)
+    whole = bool((places == np.rint(places)).all())  # cell edges, the usual case: shorter without ".0"
+    del places
+    # In parts, for numbers take several times more memory as Python's than in shapes.
+    for start in range(0, len(shapes), _REGIONS_AT_ONCE):
+        yield from _as_json(shapes[start : start + _REGIONS_AT_ONCE], whole=whole)
+
+
+def _as_json(shapes: NDArray[np.object_], *, whole: bool) -> Iterator[dict[str, Any] | None]:
+    """Polygons as GeoJSON, their coordinates as whole numbers or not."""
     parts, region_of = shapely.get_parts(shapely.orient_polygons(shapes), return_index=True)
     rings, part_of = shapely.get_rings(parts, return_index=True)
     xy, ring_of = shapely.get_coordinates(rings, return_index=True)
-    if (xy == np.rint(xy)).all():  # cell edges, the usual case: shorter without ".0"
-        xy = xy.astype(np.int64)
-    polygons = _group(_group(xy.tolist(), ring_of, len(rings)), part_of, len(parts))
-    return [_geometry(polygon) for polygon in _group(polygons, region_of, len(shapes))]
+    numbers = xy.astype(np.int64).tolist() if whole else xy.tolist()
+    polygons = _group(_group(numbers, ring_of, len(rings)), part_of, len(parts))
+    for polygon in _group(polygons, region_of, len(shapes)):
+        yield _geometry(polygon)
 
 
 def _mend(polygon: shapely.Geometry) -> shapely.Geometry:

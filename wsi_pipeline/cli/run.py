@@ -1,11 +1,16 @@
 """`wsi-pipeline run`: slides in, heatmaps and outlines out."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsi_pipeline.cli.common import add_settings, read_settings, report_failures
+from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wsi_pipeline.manifest import RunRecord
 
 _EPILOG = """\
 Each slide gets a folder in DIR with heatmap.zarr, regions.geojson (drag it onto the slide in QuPath), overlay.png,
@@ -38,6 +43,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace results made with other settings (a heatmap that still fits is kept)",
     )
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="print where the time went, and write profile.json for https://ui.perfetto.dev",
+    )
     run.add_argument("--cluster", metavar="local:N", help="N worker processes of dask on this machine")
     run.add_argument("--scheduler", metavar="ADDRESS", help="address of a running dask scheduler, tcp://host:8786")
     add_settings(run)
@@ -47,9 +57,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.cluster and args.scheduler:
         raise ConfigError("run", "--cluster and --scheduler exclude each other", "Give one of them.")
+    if args.profile and (args.cluster or args.scheduler):
+        raise ConfigError("run", "--profile sees this process alone, not a cluster", "Leave the cluster out.")
     settings = read_settings(args)
-    from wsi_pipeline import pipeline
-    from wsi_pipeline.progress import Progress
+    from wsi_pipeline.profile import profiled
+
+    with profiled() if args.profile else nullcontext() as profile:
+        record = _run_slides(args, settings)
+    done, skipped = (sum(r.status == status for r in record.results) for status in ("done", "skipped"))
+    if profile is not None:
+        profile.write(args.out)
+        print(profile.table(sum(r.summary.cells for r in record.results if r.summary and r.status == "done")))
+    print(f"{done} slides done, {skipped} done before, {len(record.failed)} failed. Results: {args.out}/summary.csv")
+    return report_failures(record, debug=args.debug)
+
+
+def _run_slides(args: argparse.Namespace, settings: Settings) -> "RunRecord":
+    from wsi_pipeline.timing import stage
+
+    with stage("start-up"):
+        from wsi_pipeline import pipeline
+        from wsi_pipeline.progress import Progress
 
     runner = None
     if args.cluster or args.scheduler:
@@ -57,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
 
         runner = cluster_runner(args.scheduler or args.cluster)
     with Progress() as progress:
-        record = pipeline.run(
+        return pipeline.run(
             args.inputs,
             args.out,
             settings,
@@ -67,6 +95,3 @@ def _run(args: argparse.Namespace) -> int:
             on_cells=progress.cells,
             on_slide=progress.slide,
         )
-    done, skipped = (sum(r.status == status for r in record.results) for status in ("done", "skipped"))
-    print(f"{done} slides done, {skipped} done before, {len(record.failed)} failed. Results: {args.out}/summary.csv")
-    return report_failures(record, debug=args.debug)

@@ -17,6 +17,7 @@ gave it. Attributes say which are there.
 Finishing holds a few channels of the map as arrays: at most some 8000 x 8000 cells, 256 MB each.
 """
 
-from wsi_pipeline.heatmap.heatmap import Heatmap
+from wsi_pipeline.heatmap.heatmap import BlockScores, Heatmap
+from wsi_pipeline.heatmap.writer import BlockWriter
 
-__all__ = ["Heatmap"]
+__all__ = ["BlockScores", "BlockWriter", "Heatmap"]

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -30,6 +30,18 @@ from wsi_pipeline.heatmap.store import (
 from wsi_pipeline.heatmap.stored import StoredMap
 from wsi_pipeline.heatmap.working import as_json, begin, block_shape, describe_grid, rebuild_grid, require_same, resume
 from wsi_pipeline.manifest import Identity
+
+
+class BlockScores(NamedTuple):
+    """A block with what the network says of its cells, in the order of ``block.cells``."""
+
+    block: Block
+    scores: NDArray[np.float32]
+    """float32, [cells of the block, classes]; a row of NaN for a cell that could not be read."""
+    spread: NDArray[np.float32] | None = None
+    """float32, [cells of the block], NaN likewise; for a map made with a spread, and for no other."""
+    evaluated: int | None = None
+    """Cells that the network looked at, where others were interpolated; None where it looked at all."""
 
 
 class Heatmap(StoredMap):
@@ -146,18 +158,42 @@ class Heatmap(StoredMap):
         return [block for block in self.grid.blocks() if not self._done[block.index]]
 
     def write(self, block: Block, scores: NDArray[np.float32], spread: NDArray[np.float32] | None = None) -> None:
-        """Store a block. When this returns, the block is on the disk.
+        """Store one block; see `write_blocks`."""
+        self.write_blocks([BlockScores(block, scores, spread)])
+
+    def write_blocks(self, blocks: Sequence[BlockScores]) -> None:
+        """Store blocks. When this returns, they are on the disk.
 
         Args:
-            block: One of `pending`.
-            scores: float32, [cells of the block, classes], in the order of ``block.cells``; a row of NaN for a cell
-                that could not be read.
-            spread: float32, [cells of the block], NaN likewise; for a map made with a spread, and for no other.
+            blocks: Some of `pending` with their results.
 
         Raises:
-            OutputError: where it cannot be written (disk full); every earlier block is kept.
-            ValueError: where the scores have another shape, or the spread is missing or unasked for.
+            OutputError: where one cannot be written (disk full); what was stored by earlier calls is kept.
+            ValueError: where scores have another shape, or a spread is missing or unasked for.
         """
+        done = self._done.copy()
+        with writing(self.path):
+            self._count_evaluated(blocks)
+            for one in blocks:
+                (top, bottom), (left, right) = one.block.rows, one.block.cols
+                array(self._group, "0")[:, top:bottom, left:right] = self._tile(one)
+                done[one.block.index] = 1
+            array(self._group, "done")[...] = done
+        self._done = done
+
+    def _count_evaluated(self, blocks: Sequence[BlockScores]) -> None:
+        """Note what the network looked at, so that it is known of a resumed map, too."""
+        counts = {one.block.index: one.evaluated for one in blocks if one.evaluated is not None}
+        if counts:
+            stored = array(self._group, "evaluated")
+            values = np.array(stored[...])
+            for index, count in counts.items():
+                values[index] = count
+            stored[...] = values
+
+    def _tile(self, one: BlockScores) -> NDArray[np.float32]:
+        """The block's part of the map, [channels, rows, cols]."""
+        block, scores, spread, _ = one
         columns = scores if spread is None else np.column_stack([scores, spread])
         if scores.shape != (len(block.cells), len(self.class_names)) or columns.shape[1] != self._layers.count:
             beside = "no spread" if spread is None else f"{spread.shape} spread"
@@ -167,12 +203,7 @@ class Heatmap(StoredMap):
         (top, bottom), (left, right) = block.rows, block.cols
         tile = np.full((columns.shape[1], bottom - top, right - left), np.nan, np.float32)
         tile[:, block.cells[:, 0] - top, block.cells[:, 1] - left] = columns.T
-        done = self._done.copy()
-        done[block.index] = 1
-        with writing(self.path):
-            array(self._group, "0")[:, top:bottom, left:right] = tile
-            array(self._group, "done")[...] = done
-        self._done = done
+        return tile
 
     def finish(
         self,
@@ -212,10 +243,12 @@ class Heatmap(StoredMap):
 
     def _image(self, refine: Refine | None, provenance: Mapping[str, Any]) -> Image:
         unread = self.unread()
+        evaluated = int(np.asarray(array(self._group, "evaluated")[...]).sum())
+        looked_at = {"evaluated": evaluated} if evaluated else {}
         attributes = {
             **self.attributes,
             "provenance": {**self.attributes["provenance"], **as_json(provenance)},
-            "cells": {"in_run": len(self.grid.cells), "unread": int(unread.sum())},
+            "cells": {"in_run": len(self.grid.cells), "unread": int(unread.sum())} | looked_at,
             "refined": refine is not None,
             "complete": True,
         }

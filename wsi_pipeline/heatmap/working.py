@@ -42,6 +42,8 @@ def begin(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Grou
     shape, chunks = (channels, *grid.shape), (channels, side, side)
     make_array(group, "0", shape=shape, chunks=chunks, dtype=np.float32, fill=np.nan)
     done = np.zeros(block_shape(grid), np.uint8)
+    # Of adaptive maps: cells of each block that the network looked at.
+    group.create_array("evaluated", shape=done.shape, chunks=done.shape, dtype=np.int32, fill_value=0)
     group.create_array("done", shape=done.shape, chunks=done.shape, dtype=np.uint8, fill_value=0)
     return group, done
 

@@ -1,6 +1,8 @@
 """Many slides: what a run is given, how it starts, and its record."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from wsi_pipeline.grid import CellSpec
 from wsi_pipeline.inference import choose_device
 from wsi_pipeline.jobs import SlideJob, plan_jobs
 from wsi_pipeline.locks import folder_lock
-from wsi_pipeline.manifest import RunRecord, SlideResult
+from wsi_pipeline.manifest import RunRecord, SlideResult, Summary
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
-from wsi_pipeline.pipeline.scores import CellProgress
-from wsi_pipeline.pipeline.slide import run_job
+from wsi_pipeline.pipeline.scores import CellProgress, get_predictor
+from wsi_pipeline.pipeline.slide import Prepared, prepare, run_job
 from wsi_pipeline.prediction import choose_threshold, prediction_facts
+from wsi_pipeline.report import write_report
 from wsi_pipeline.slides import find_slides
+from wsi_pipeline.timing import stage
 
 JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
 """Runs jobs and yields their results in any order."""
@@ -52,6 +56,7 @@ def run(
     """
     bundle = load_bundle(settings.model)
     _check_start(settings, bundle)
+    bundle.build()  # cheap: whether weights and card fit each other
     paths = find_slides(inputs)
     jobs = plan_jobs(paths, out.absolute(), settings, bundle.path.absolute(), bundle.digest, overwrite=overwrite)
     with folder_lock(out):
@@ -77,30 +82,51 @@ def run(
             on_slide(result)
         record.finished = _now()
         record.write()
+        write_report(out, record)
     return record
 
 
 def run_here(jobs: Sequence[SlideJob], on_cells: CellProgress) -> Iterator[SlideResult]:
-    """The jobs one after the other in this process.
+    """The jobs one after the other in this process; while one is in the network, the next is made ready.
 
     Raises:
+        BundleError: where the network cannot be built.
         ConfigError: where this machine has no such device.
     """
     for device in {job.settings.inference.device for job in jobs}:
         choose_device(device)
-    for job in jobs:
-        yield run_job(job, on_cells)
+    with ThreadPoolExecutor(1, thread_name_prefix="next slide") as pool:
+        coming = deque(pool.submit(prepare, job) for job in jobs[:1])
+        try:
+            for job in jobs[:1]:
+                with stage("load network"):
+                    get_predictor(job)
+            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+                ready = coming.popleft()
+                with stage("wait for slide"):
+                    wait([ready])
+                if following is not None:
+                    coming.append(pool.submit(prepare, following))
+                yield run_job(job, on_cells, ready.result)
+        finally:
+            for unused in coming:
+                _let_go(unused)
+
+
+def _let_go(coming: Future[Prepared | Summary]) -> None:
+    """End the reading of a slide that is not wanted any more."""
+    if not coming.cancel() and coming.exception() is None and isinstance(found := coming.result(), Prepared):
+        found.feed.close()
 
 
 def _check_start(settings: Settings, bundle: ModelBundle) -> None:
     """Find what is wrong with the settings and the model before the first slide, not at each.
 
     Raises:
-        BundleError: where the weights do not fit their card, or the card gives no resolution.
+        BundleError: where the card gives no resolution.
         ConfigError: where the cell or a threshold is wrong.
     """
     _ = bundle.view
-    bundle.build()
     CellSpec.parse(settings.grid.cell)
     threshold, _ = choose_threshold(settings, bundle.card)
     low = settings.regions.low_threshold

@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
-from wsi_pipeline.config import MAP_SECTIONS, RESEARCH_USE
+from wsi_pipeline.config import MAP_SECTIONS, RESEARCH_USE, InferenceSettings
 from wsi_pipeline.environment import versions
 from wsi_pipeline.errors import ConfigError, ResultsMismatchError, SlideReadError
-from wsi_pipeline.heatmap import Heatmap
-from wsi_pipeline.inference import Predictor, choose_device
+from wsi_pipeline.feed import Feed
+from wsi_pipeline.heatmap import BlockScores, BlockWriter, Heatmap
+from wsi_pipeline.inference import Predictor, choose, choose_device
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import Identity
-from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.bundle import ModelBundle, load_bundle
+from wsi_pipeline.models.card import Card
 from wsi_pipeline.outputs import HEATMAP
-from wsi_pipeline.patches import read_blocks
 from wsi_pipeline.plan import SlidePlan
-from wsi_pipeline.prediction import choose_refinement, prediction_facts
-from wsi_pipeline.timing import Stopwatch
+from wsi_pipeline.prediction import choose_refinement, choose_rule, prediction_facts, spread_over
+from wsi_pipeline.timing import Stopwatch, spanned
 
 MAX_UNREADABLE = 0.5
 """A slide of which a larger part of the cells cannot be read fails; below, it is finished with a warning."""
@@ -26,90 +26,85 @@ CellProgress = Callable[[str, int, int], None]
 """Called with the slide's name, the cells done so far and their total."""
 
 
+def begin_heatmap(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity) -> Heatmap:
+    """A new map, or the one that an earlier, interrupted run left.
+
+    Raises:
+        WsiPipelineError: where the output folder is at fault, or holds results of something else.
+    """
+    try:
+        return _create(job, plan, card, identity, overwrite=False)
+    except ResultsMismatchError:
+        # With overwriting asked for, a map is kept where it is still the right one.
+        if not job.overwrite:
+            raise
+        return _create(job, plan, card, identity, overwrite=True)
+
+
 def fill_heatmap(
-    job: SlideJob,
-    plan: SlidePlan,
-    predictor: Predictor,
-    *,
-    identity: Identity,
-    watch: Stopwatch,
-    on_cells: CellProgress,
-) -> Heatmap:
-    """Score every pending block and finish the map; an earlier, interrupted run is resumed.
+    job: SlideJob, heatmap: Heatmap, feed: Feed, predictor: Predictor, *, watch: Stopwatch, on_cells: CellProgress
+) -> None:
+    """Score every pending block and finish the map.
 
     Args:
         job: The slide.
-        plan: Its cells.
+        heatmap: As `begin_heatmap` gives it.
+        feed: The pixels of its pending blocks.
         predictor: The network.
-        identity: What the slide's results depend on.
         watch: Notes the time spent.
         on_cells: Called as cells are done.
 
     Raises:
         WsiPipelineError: where the slide, its output folder or the network is at fault.
     """
-    inference, grid = job.settings.inference, plan.grid
-    path = job.folder / HEATMAP
-    with watch.stage("write"):
-        heatmap = _create_heatmap(job, plan, predictor, identity, path)
-    pending = [] if heatmap.complete else heatmap.pending()
-    total = len(grid.cells)
-    done = total - sum(len(block.cells) for block in pending)
-    on_cells(job.slide_id, done, total)
+    total = len(heatmap.grid.cells)
+    before = total - sum(len(block.cells) for block in ([] if heatmap.complete else heatmap.pending()))
+    on_cells(job.slide_id, before, total)
     predictor.seconds.reset()
-    blocks = read_blocks(job.source, grid, pending, workers=inference.workers)
-    for scored in predictor.predict(blocks):
-        with watch.stage("write"):
-            heatmap.write(scored.block, scored.scores, scored.spread)
-        done += len(scored.block.cells)
-        on_cells(job.slide_id, done, total)
+    rule = choose_rule(job.settings, predictor.bundle.card, heatmap.grid)
+    with BlockWriter(heatmap, watch) as writer:
+        for scored in spanned("cut and stitch", predictor.predict(spanned("wait", feed), rule)):
+            evaluated = None if scored.evaluated is None else int(scored.evaluated.sum())
+            writer.write(BlockScores(scored.block, scored.scores, scored.spread, evaluated))
+            on_cells(job.slide_id, before + writer.cells, total)
+    on_cells(job.slide_id, total, total)
     watch.seconds |= predictor.seconds.as_dict()
     if not heatmap.complete:
         _check_readable(job, heatmap)
         with watch.stage("write"):
             heatmap.finish(
-                refine=choose_refinement(job.settings, predictor.bundle.card, grid),
+                refine=choose_refinement(job.settings, predictor.bundle.card, heatmap.grid),
                 provenance={"seconds": watch.seconds},
                 version=job.settings.output.ngff,
             )
-    return heatmap
 
 
-def _create_heatmap(job: SlideJob, plan: SlidePlan, predictor: Predictor, identity: Identity, path: Path) -> Heatmap:
-    """A new map or an interrupted one. With overwriting asked for, a map is kept where it is still the right one."""
-    card = predictor.bundle.card
-    map_identity = Identity(
-        slide=identity.slide, bundle=identity.bundle, settings=job.settings.map_digest(job.source.mpp)
+def _create(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity, *, overwrite: bool) -> Heatmap:
+    return Heatmap.create(
+        job.folder / HEATMAP,
+        plan.grid,
+        class_names=card.class_names,
+        positive_class=card.positive_class,
+        spread=spread_over(job.settings, card) is not None,
+        identity=Identity(
+            slide=identity.slide,
+            bundle=identity.bundle,
+            settings=job.settings.map_digest(job.source.mpp, choose(job.settings.inference).arithmetic),
+        ),
+        provenance={
+            "slide": {"path": job.path, "reader": plan.info.reader, "mpp_source": plan.info.mpp_source},
+            "model": {"name": card.name, "positive_class": card.positive_class}
+            | prediction_facts(job.settings, card)
+            | choose(job.settings.inference).facts,
+            "settings": job.settings.model_dump(mode="json", include=set(MAP_SECTIONS)),
+            "software": versions(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "note": RESEARCH_USE,
+        },
+        name=job.slide_id,
+        tissue=plan.tissue_cells(),
+        overwrite=overwrite,
     )
-
-    def create(*, overwrite: bool) -> Heatmap:
-        return Heatmap.create(
-            path,
-            plan.grid,
-            class_names=card.class_names,
-            positive_class=card.positive_class,
-            spread=predictor.gives_spread,
-            identity=map_identity,
-            provenance={
-                "slide": {"path": job.path, "reader": plan.info.reader, "mpp_source": plan.info.mpp_source},
-                "model": {"name": card.name, "positive_class": card.positive_class}
-                | prediction_facts(job.settings, card),
-                "settings": job.settings.model_dump(mode="json", include=set(MAP_SECTIONS)),
-                "software": versions(),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "note": RESEARCH_USE,
-            },
-            name=job.slide_id,
-            tissue=plan.tissue_cells(),
-            overwrite=overwrite,
-        )
-
-    try:
-        return create(overwrite=False)
-    except ResultsMismatchError:
-        if not job.overwrite:
-            raise
-        return create(overwrite=True)
 
 
 def _check_readable(job: SlideJob, heatmap: Heatmap) -> None:
@@ -124,6 +119,24 @@ def _check_readable(job: SlideJob, heatmap: Heatmap) -> None:
         )
 
 
+def get_bundle(job: SlideJob) -> ModelBundle:
+    """The model, opened once in each process.
+
+    Raises:
+        BundleError: where it cannot be opened.
+        ConfigError: where it changed since the run began.
+    """
+    return _cached_bundle(job.bundle, job.bundle_digest)
+
+
+@lru_cache(maxsize=1)
+def _cached_bundle(bundle: str, digest: str) -> ModelBundle:
+    loaded = load_bundle(bundle)
+    if loaded.digest != digest:
+        raise ConfigError("model", f"{bundle} changed while the run was going on", "Start the run again.")
+    return loaded
+
+
 def get_predictor(job: SlideJob) -> Predictor:
     """The network, loaded once in each process.
 
@@ -131,17 +144,16 @@ def get_predictor(job: SlideJob) -> Predictor:
         BundleError: where it cannot be loaded.
         ConfigError: where it changed since the run began, or its device is not there.
     """
-    inference, tta = job.settings.inference, job.settings.prediction.tta
-    return _cached_predictor(
-        job.bundle, job.bundle_digest, inference.device, batch_size=inference.batch_size, amp=inference.amp, tta=tta
-    )
+    return _cached_predictor(job.bundle, job.bundle_digest, job.settings.inference, tta=job.settings.prediction.tta)
 
 
 @lru_cache(maxsize=1)
-def _cached_predictor(
-    bundle: str, digest: str, device: str, *, batch_size: int | None, amp: bool, tta: bool
-) -> Predictor:
-    loaded = load_bundle(bundle)
-    if loaded.digest != digest:
-        raise ConfigError("model", f"{bundle} changed while the run was going on", "Start the run again.")
-    return Predictor(bundle=loaded, device=choose_device(device), batch_size=batch_size, amp=amp, tta=tta)
+def _cached_predictor(bundle: str, digest: str, inference: InferenceSettings, *, tta: bool) -> Predictor:
+    return Predictor(
+        bundle=_cached_bundle(bundle, digest),
+        device=choose_device(inference.device),
+        batch_size=inference.batch_size,
+        engine=inference.engine,
+        precision=inference.precision,
+        tta=tta,
+    )

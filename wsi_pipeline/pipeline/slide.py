@@ -1,25 +1,38 @@
 """One slide, start to end: its pixels in, its map, regions, pictures and numbers out."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wsi_pipeline.errors import OutputError, ResultsMismatchError
+from wsi_pipeline.feed import Feed
 from wsi_pipeline.heatmap import Heatmap
+from wsi_pipeline.inference import choose
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import SUMMARY_FILE, Identity, SlideResult, Status, Summary, describe_error
 from wsi_pipeline.outputs import HEATMAP, missing_outputs, remove_derived, write_outputs
-from wsi_pipeline.pipeline.scores import CellProgress, fill_heatmap, get_predictor
-from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.pipeline.scores import CellProgress, begin_heatmap, fill_heatmap, get_bundle, get_predictor
+from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides.discover import MULTI_FILE_SUFFIXES
 from wsi_pipeline.timing import Stopwatch
 
 log = logging.getLogger(__name__)
 
 
-def run_job(job: SlideJob, on_cells: CellProgress = lambda *_: None) -> SlideResult:
-    """One slide; whatever goes wrong with it is in the result and stops here."""
+def run_job(
+    job: SlideJob, on_cells: CellProgress = lambda *_: None, prepared: Callable[[], "Prepared | Summary"] | None = None
+) -> SlideResult:
+    """One slide; whatever goes wrong with it is in the result and stops here.
+
+    Args:
+        job: The slide.
+        on_cells: Called as cells are done.
+        prepared: Gives the slide as `prepare` has made it ready, where that was done ahead.
+    """
     try:
-        summary, fresh = analyse(job, on_cells)
+        summary, fresh = finish((prepared or partial(prepare, job))(), on_cells)
     except Exception as error:
         log.debug("%s failed", job.source.path, exc_info=True)
         return job_result(job, "failed", error=describe_error(error))
@@ -35,33 +48,76 @@ def job_result(
     )
 
 
-def analyse(job: SlideJob, on_cells: CellProgress) -> tuple[Summary, bool]:
-    """Run one slide, or find that it was run before.
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A slide that only waits for the network: its pixels are being read."""
+
+    job: SlideJob
+    identity: Identity
+    plan: SlidePlan
+    heatmap: Heatmap
+    feed: Feed
+    """The pixels of the blocks that the heatmap lacks."""
+    watch: Stopwatch
+
+
+def prepare(job: SlideJob) -> Prepared | Summary:
+    """Open a slide, lay its cells, begin its map and start to read, which `finish` or closing the feed ends.
 
     Returns:
-        Its summary, and whether it was made now.
+        The slide, or the summary of one that was run before.
 
     Raises:
         WsiPipelineError: where the slide or its output folder is at fault.
     """
-    watch, settings = Stopwatch(), job.settings
+    watch, settings, card = Stopwatch(), job.settings, get_bundle(job).card
     _check_folder(job)
     with watch.stage("open"):
         slide = job.source.open()
     with slide:
         identity = Identity(
-            slide=slide.info.fingerprint, bundle=job.bundle_digest, settings=settings.digest(job.source.mpp)
+            slide=slide.info.fingerprint,
+            bundle=job.bundle_digest,
+            settings=settings.digest(job.source.mpp, choose(settings.inference).arithmetic),
         )
         earlier = _earlier(job, identity)
         if earlier is not None:
-            return earlier, False
-        predictor = get_predictor(job)
+            return earlier
         with watch.stage("plan"):
-            plan = plan_slide(slide, predictor.bundle.view, settings)
-    heatmap = fill_heatmap(job, plan, predictor, identity=identity, watch=watch, on_cells=on_cells)
-    summary = write_outputs(job, plan, predictor.bundle.card, heatmap, identity=identity, watch=watch)
+            plan = plan_slide(slide, get_bundle(job).view, settings)
+    with watch.stage("write"):
+        heatmap = begin_heatmap(job, plan, card, identity)
+    pending = [] if heatmap.complete else heatmap.pending()
+    feed = Feed(job.source, plan.grid, pending, workers=settings.inference.workers)
+    watch.pause()
+    return Prepared(job=job, identity=identity, plan=plan, heatmap=heatmap, feed=feed, watch=watch)
+
+
+def finish(prepared: Prepared | Summary, on_cells: CellProgress) -> tuple[Summary, bool]:
+    """Show a prepared slide to the network and write its results; one that was run before is left as it is.
+
+    Returns:
+        Its summary, and whether it was made now.
+
+    Raises:
+        WsiPipelineError: where the slide, its output folder or the network is at fault.
+    """
+    if isinstance(prepared, Summary):
+        return prepared, False
+    job, watch = prepared.job, prepared.watch
+    watch.go_on()
+    with prepared.feed:
+        predictor = get_predictor(job)
+        fill_heatmap(job, prepared.heatmap, prepared.feed, predictor, watch=watch, on_cells=on_cells)
+    card = predictor.bundle.card
+    summary = write_outputs(job, prepared.plan, card, prepared.heatmap, identity=prepared.identity, watch=watch)
     summary.write(job.folder / SUMMARY_FILE)
     return summary, True
+
+
+def analyse(job: SlideJob, on_cells: CellProgress) -> tuple[Summary, bool]:
+    """Run one slide, or find that it was run before; see `prepare` and `finish`."""
+    return finish(prepare(job), on_cells)
 
 
 def _check_folder(job: SlideJob) -> None:

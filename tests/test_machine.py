@@ -1,0 +1,62 @@
+"""Limits of containers, from made-up control groups."""
+
+import math
+import os
+
+import pytest
+
+from wsi_pipeline.machine import available_cores, available_memory, cpu_quota
+
+
+@pytest.fixture
+def group(tmp_path):
+    """Writes files of control groups; gives the arguments that name them."""
+    own = tmp_path / "own"
+
+    def make(lines: str, **files: str):
+        own.write_text(lines)
+        for name, text in files.items():
+            file = tmp_path / "root" / name.replace("__", "/").replace("_DOT_", ".")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return {"root": tmp_path / "root", "own": own}
+
+    return make
+
+
+def test_the_tightest_limit_of_all_groups_above_holds(group):
+    where = group("0::/a/b\n", a__b__cpu_DOT_max="max 100000\n", a__cpu_DOT_max="150000 100000\n")
+    assert cpu_quota(**where) == 1.5
+    where = group("0::/a/b\n", a__memory_DOT_max="1000000\n", a__b__memory_DOT_max="2000000\n")
+    assert available_memory(**where) == 1_000_000
+
+
+def test_in_a_container_the_root_is_its_own(group):
+    where = group("0::/docker/of/the/host\n", cpu_DOT_max="200000 100000\n", memory_DOT_max="max\n")
+    assert cpu_quota(**where) == 2
+    assert available_memory(**where) > 1 << 28
+
+
+def test_the_older_version(group):
+    where = group(
+        "5:memory:/x\n4:cpu,cpuacct:/x\n",
+        cpu__x__cpu_DOT_cfs_quota_us="50000\n",
+        cpu__x__cpu_DOT_cfs_period_us="100000\n",
+        memory__x__memory_DOT_limit_in_bytes="123456789\n",
+    )
+    assert cpu_quota(**where) == 0.5
+    assert available_memory(**where) == 123456789
+    unlimited = group("4:cpu:/y\n5:memory:/y\n", cpu__y__cpu_DOT_cfs_quota_us="-1\n")
+    assert cpu_quota(**unlimited) == math.inf
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path):
+    assert cpu_quota(tmp_path, tmp_path / "none") == math.inf
+    assert available_memory(tmp_path, tmp_path / "none") > 1 << 28
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(0.3, 1), (1.5, 2), (2.0, 2), (math.inf, None)])
+def test_cores_are_those_of_the_process_within_its_quota(monkeypatch, quota, cores):
+    monkeypatch.setattr("wsi_pipeline.machine.cpu_quota", lambda: quota)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert len(available_cores()) == min(allowed, cores or allowed)

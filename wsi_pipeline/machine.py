@@ -1,0 +1,87 @@
+"""What this process may use of the machine: cores and memory, as the scheduler and the container allow them."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+_UNLIMITED = 1 << 60
+"""Limits from here on stand for none."""
+
+
+def available_cores() -> Sequence[int]:
+    """Cores that this process may use: those it may run on, but no more than the container's share of time."""
+    if hasattr(os, "sched_getaffinity"):
+        cores: Sequence[int] = sorted(os.sched_getaffinity(0))
+    else:
+        cores = range(os.cpu_count() or 1)
+    return cores[: max(1, math.floor(cpu_quota() + 0.5))] if cpu_quota() < len(cores) else cores
+
+
+def cpu_quota(root: Path = _ROOT, own: Path = _OWN) -> float:
+    """Cores' worth of time that the container may use (control groups, either version); infinite where none is set.
+
+    Args:
+        root: Where control groups are mounted.
+        own: The file that names this process's groups.
+    """
+    quotas = [math.inf]
+    for folder in _groups(root, own, "cpu"):
+        quota, period = _words(folder / "cpu.max") or (_word(folder / "cpu.cfs_quota_us"), "")
+        period = period or _word(folder / "cpu.cfs_period_us") or "100000"
+        if quota.isdigit() and int(quota) and period.isdigit() and int(period):
+            quotas.append(int(quota) / int(period))
+    return min(quotas)
+
+
+def available_memory(root: Path = _ROOT, own: Path = _OWN) -> int:
+    """Bytes of memory that this process may use: the machine's, or the container's limit; arguments as above."""
+    limits = [_physical_memory()]
+    for folder in _groups(root, own, "memory"):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
+            limit = _word(folder / name)
+            if limit.isdigit() and 0 < int(limit) < _UNLIMITED:
+                limits.append(int(limit))
+    return min(limits)
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 8 << 30
+
+
+def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's control groups and of all above them; a limit on any of these holds."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = root / controller if controllers else root
+        # In a container the path may name folders of the host, which are not there: the root's limit is its own then.
+        place = base / path.lstrip("/")
+        for folder in (place, *place.parents):
+            yield folder
+            if folder == base:
+                break
+
+
+def _word(file: Path) -> str:
+    return (_words(file) or ("", ""))[0]
+
+
+def _words(file: Path) -> tuple[str, str] | None:
+    """The first two words of a file, None where there is no such file."""
+    try:
+        words = file.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    first, second, *_ = *words, "", ""
+    return first, second
