@@ -6,7 +6,20 @@ import sys
 from collections.abc import Sequence
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import assemble, demo, evaluate, explain, extract, inspect, run, train
+from wsi_pipeline.cli import (
+    assemble,
+    demo,
+    evaluate,
+    explain,
+    export,
+    extract,
+    inspect,
+    quantize,
+    report,
+    run,
+    train,
+    view,
+)
 from wsi_pipeline.cli.common import INTERRUPTED, OK, SOME_FAILED, USAGE
 from wsi_pipeline.errors import ClusterError, InferenceError, OutputError, WsiPipelineError
 
@@ -18,10 +31,14 @@ examples:
   wsi-pipeline run slides/ --out results/                 every slide in a folder
   wsi-pipeline run a.svs b.ndpi --out results/ --cell native     the quick look: cells of 200 µm
   wsi-pipeline run IDC_regular_ps50_idx5.zip --out results/      the Kaggle patches, reassembled
+  wsi-pipeline view results/                              look at them: a local web page
+  wsi-pipeline report results/                            the page of a finished run, made again
   wsi-pipeline inspect slide.svs                          size, resolution, tissue, how many cells
   wsi-pipeline train idc-best --data patches/ --out my-model/    a model from labelled patches
   wsi-pipeline evaluate --model my-model --data test.zip --report report.html    what it is worth
+  wsi-pipeline quantize --model my-model --data patches/ --out my-int8/    several times faster on a CPU
   wsi-pipeline explain --model my-model --data test.zip --out why.png    Grad-CAM
+  wsi-pipeline export results/ --to csv,geojson --out tables/    for other programs: also OME-TIFF, DICOM, PNG
   wsi-pipeline extract slides/ --annotations qupath/ --out patches/      patches from annotations in QuPath
 
 For research use only, not for diagnosis."""
@@ -70,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the program does")
 
-    for command in (run, demo, inspect, assemble, extract, train, evaluate, explain):
+    for command in (run, view, report, demo, inspect, assemble, extract, train, evaluate, quantize, explain, export):
         command.add_parser(commands, common)
     return parser
