@@ -124,6 +124,10 @@ class Results:
             raise RequestError(404, "slide", "is not in these results", "Go back to the list of slides.")
         return entry
 
+    def look_again(self) -> None:
+        """Look at the folders with the next question, however fresh the last look is."""
+        self._looked = 0.0
+
     def _refresh(self) -> None:
         with self._lock:
             if time.monotonic() - self._looked < _FRESH_S and self._looked:

@@ -1,0 +1,51 @@
+"""How tests look at a page of the viewer."""
+
+import base64
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stage_centre(page: Any, pane: int = 0) -> tuple[float, float]:
+    """Where the middle of a pane is on the screen."""
+    box = page.locator(".stage").nth(pane).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def layer_pixels(page: Any, pane: int = 0) -> NDArray[np.uint8]:
+    """What is drawn over the tissue, RGBA [height, width, 4]."""
+    raw = page.evaluate(
+        """pane => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => {
+            const canvas = document.querySelectorAll('canvas.layers')[pane];
+            const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            let text = '';
+            for (let n = 0; n < data.length; n += 8192) text += String.fromCharCode(...data.subarray(n, n + 8192));
+            resolve([canvas.width, canvas.height, btoa(text)]);
+        })))""",
+        pane,
+    )
+    width, height, text = raw
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
+
+
+def set_slider(page: Any, name: str, value: float) -> None:
+    """Move a slider as a hand does: events while it moves, none at the end."""
+    page.locator(f"#{name}").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def settle(page: Any) -> None:
+    """Wait until the view stands still and the address tells of it."""
+    page.wait_for_timeout(250)
+    page.wait_for_selector(".panes:not(.loading):not([data-moving])")
+    page.wait_for_function("() => new URLSearchParams(location.hash.split('?')[1] ?? '').has('z')")
+    page.wait_for_timeout(300)
+    page.wait_for_selector(".panes:not([data-moving])")
+
+
+def link_values(page: Any) -> dict[str, str]:
+    """What the address says of the view, once it has settled."""
+    settle(page)
+    return dict(page.evaluate("() => [...new URLSearchParams(location.hash.split('?')[1] ?? '')]"))

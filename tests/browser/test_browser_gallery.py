@@ -1,0 +1,76 @@
+"""The gallery: every slide with its numbers, the failed one as failed."""
+
+import json
+
+import pytest
+
+
+def names(page) -> list[str]:
+    return page.locator(".card h2").all_inner_texts()
+
+
+def test_every_slide_has_its_picture_and_the_numbers_of_its_summary(page, server, made):
+    shown = page.gallery(server)
+    assert sorted(names(shown)) == ["broken", "phantom A", "phantom A"]
+    summary = json.loads((made / "dark" / "phantom A" / "summary.json").read_text())
+    card = shown.locator("a.card", has_text="dark").first
+    numbers = dict(zip(card.locator("dt").all_inner_texts(), card.locator("dd").all_inner_texts(), strict=True))
+    assert float(numbers["IDC"].removesuffix(" mm²")) == pytest.approx(summary["idc_mm2"], rel=0.01)
+    assert float(numbers["of analysed"].removesuffix(" %")) == pytest.approx(100 * summary["idc_fraction"], abs=0.06)
+    assert int(numbers["regions"]) == summary["regions"] > 1
+    picture = card.locator("img")
+    shown.wait_for_function("() => [...document.querySelectorAll('.card img')].every(image => image.naturalWidth > 0)")
+    assert picture.get_attribute("src").endswith("/thumbnail.jpg")
+
+
+def test_a_failed_slide_is_shown_as_failed_with_the_reason_and_the_way_out(page, server):
+    shown = page.gallery(server)
+    error = next(slide["error"] for slide in server.get("api/run")["slides"] if slide["status"] == "failed")
+    card = shown.locator(".card.failed")
+    assert card.count() == 1
+    text = card.inner_text()
+    assert "Failed" in text
+    assert error["why"][1:] in text
+    assert error["hint"] in text
+    assert card.locator("a").count() == 0
+    shown.goto(f"{server.url}#/slide/{server.slide_id('dark', 'broken')}")
+    shown.wait_for_selector(".failure")
+    assert error["why"][1:] in shown.locator(".failure").inner_text()
+    assert error["hint"] in shown.locator(".failure").inner_text()
+
+
+def test_search_filter_and_order(page, server):
+    shown = page.gallery(server)
+    shown.fill("#gallery-search", "phantom red")
+    shown.wait_for_function("() => document.querySelectorAll('.card').length === 1")
+    assert names(shown) == ["phantom A"]
+    shown.fill("#gallery-search", "nothing of the kind")
+    shown.wait_for_selector(".empty:visible")
+    shown.fill("#gallery-search", "")
+    shown.wait_for_function("() => document.querySelectorAll('.card').length === 3")
+    shown.get_by_label("Show").select_option(label="Failed")
+    assert names(shown) == ["broken"]
+    shown.get_by_label("Show").select_option(label="All slides")
+    shown.get_by_label("Sort by").select_option(label="IDC area, largest first")
+    areas = [text.removesuffix(" mm²") for text in shown.locator("a.card dd:first-of-type").all_inner_texts()]
+    listed = sorted((s["idc_mm2"] for s in server.get("api/run")["slides"] if s["idc_mm2"] is not None), reverse=True)
+    assert [float(area) for area in areas[::6]] == pytest.approx(listed, rel=0.01)
+    assert names(shown)[-1] == "broken"
+
+
+def test_a_card_leads_to_its_slide_and_back(page, server):
+    shown = page.gallery(server)
+    shown.locator("a.card", has_text="dark").first.click()
+    shown.wait_for_selector(".stage canvas.layers")
+    assert "For research use only" in shown.locator("header").inner_text()
+    shown.get_by_role("link", name="Gallery").click()
+    shown.wait_for_selector(".cards")
+
+
+def test_research_use_is_said_everywhere(page, server):
+    shown = page.gallery(server)
+    assert shown.get_by_text("For research use only", exact=True).first.is_visible()
+    page.slide(server)
+    assert shown.get_by_text("For research use only", exact=True).first.is_visible()
+    shown.click("#model-card")
+    assert shown.locator("dialog").get_by_text("For research use only, not for diagnosis.").is_visible()
