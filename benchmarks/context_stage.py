@@ -5,7 +5,8 @@ After ``wsi-pipeline train RECIPE --data DATA --out BUNDLE --folds K``:
     python -m benchmarks.context_stage --data DATA --logits BUNDLE.training/out_of_fold.npz --json F
 
 Whole cases are also thinned to as many patches as a sample of a case has, because the stage hears less where patches
-are sparse. Each fold is refined by a stage that was fitted on the other folds.
+are sparse, and cut into squares, each a small specimen of its own that hears nothing of the others. Each fold is refined
+by a stage that was fitted on the other folds.
 """
 
 import argparse
@@ -40,6 +41,17 @@ def thinned(dataset: PatchDataset, most: int, seed: int = 0) -> NDArray[np.intp]
     return np.sort(np.concatenate(drawn))
 
 
+def whole_cases(dataset: PatchDataset, least: int = 100) -> NDArray[np.str_]:
+    """Names of the cases with more patches than a sample of a case has."""
+    names, count = np.unique(dataset.groups, return_counts=True)
+    return names[count > least]
+
+
+def squares(positions: NDArray[np.integer], groups: NDArray[np.str_], side_px: int) -> NDArray[np.str_]:
+    """The name of the square, `side_px` a side, that each patch of a case lies in."""
+    return np.array([f"{case} {x} {y}" for case, (x, y) in zip(groups, positions // side_px, strict=True)])
+
+
 class Folds:
     """Out-of-fold logits of a data set's patches."""
 
@@ -52,11 +64,20 @@ class Folds:
         self.side = dataset.patch_size.width
         self.positions = np.array([sample.position for sample in dataset.samples])
 
-    def probability(self, rows: NDArray[np.intp], variant: dict[str, object] | None) -> NDArray[np.float32]:
-        """Cross-fitted probability of some of the patches; None for no second stage."""
+    def probability(
+        self, rows: NDArray[np.intp], variant: dict[str, object] | None, side: int | None = None
+    ) -> NDArray[np.float32]:
+        """Cross-fitted probability of some of the patches.
+
+        Args:
+            rows: Which.
+            variant: Of the second stage; None for none.
+            side: Cut the cases that are refined into squares of so many patches a side; None leaves them whole.
+        """
         final = np.empty(len(rows), np.float32)
         fold, labels = self.fold[rows], self.labels[rows]
         places = self.positions[rows], self.groups[rows]
+        specimens = places[1] if side is None else squares(*places, side * self.side)
         for number in np.unique(fold):
             others, held_out = fold != number, fold == number
             calibration = fit_calibration(self.logits[rows][others], labels[others])
@@ -64,16 +85,23 @@ class Folds:
             if variant is None:
                 final[held_out] = first[held_out]
                 continue
-            known, new = ([place[part] for place in places] for part in (others, held_out))
+            known = [place[others] for place in places]
             stage = fit_context(first[others], labels[others], *known, self.side, **variant)
+            new = places[0][held_out], specimens[held_out]
             final[held_out] = refine_points(first[held_out], *new, self.side, stage)
         return final
 
-    def scores(self, rows: NDArray[np.intp], variant: dict[str, object] | None) -> dict[str, float]:
+    def scores(
+        self, rows: NDArray[np.intp], variant: dict[str, object] | None, side: int | None = None
+    ) -> dict[str, float]:
         """Metrics of `probability`."""
-        labels, final = self.labels[rows], self.probability(rows, variant)
+        labels, final = self.labels[rows], self.probability(rows, variant, side)
         found = score(labels, final, best_threshold(labels, final))
         return {key: round(found[key], 4) for key in ("auroc", "balanced_accuracy", "f1", "ece")}
+
+
+def _show(name: str, title: str, found: dict[str, float]) -> None:
+    print(f"{name:<16} {title:<20} " + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
 
 
 def main() -> None:
@@ -94,7 +122,14 @@ def main() -> None:
         for title, variant in {"none": None, **VARIANTS}.items():
             found = folds.scores(rows, variant)
             table[f"{name}, {title}"] = found
-            print(f"{name:<12} {title:<20} " + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+            _show(name, title, found)
+    whole = np.flatnonzero(np.isin(dataset.groups, whole_cases(dataset)))
+    for side in (None, 16, 8, 5):
+        name = "whole cases" if side is None else f"in squares of {side}"
+        for title, variant in {"none": None, "as shipped": VARIANTS["as shipped"]}.items():
+            found = folds.scores(whole, variant, side)
+            table[f"{name}, {title}"] = found
+            _show(name, title, found)
     if args.json:
         write_json(args.json, table)
 
