@@ -5,8 +5,8 @@ After ``wsi-pipeline train RECIPE --data DATA --out BUNDLE --folds K``:
     python -m benchmarks.context_stage --data DATA --logits BUNDLE.training/out_of_fold.npz --json F
 
 Whole cases are also thinned to as many patches as a sample of a case has, because the stage hears less where patches
-are sparse, and cut into squares, each a small specimen of its own that hears nothing of the others. Each fold is refined
-by a stage that was fitted on the other folds.
+are sparse, and cut into squares, each a small specimen of its own that hears nothing of the others. Each fold is
+refined by a stage that was fitted on the other folds.
 """
 
 import argparse

@@ -162,7 +162,7 @@ def test_glass_has_no_spread_but_a_picture_of_it(tmp_path, bundle):
 def test_the_record_and_inspection_say_what_is_used(tmp_path, slide, bundle):
     run(slide, tmp_path / "out", bundle, tta=True)
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
-    assert record["settings"]["prediction"] == {"tta": True, "context": True}
+    assert record["settings"]["prediction"] == {"tta": True, "adaptive": False, "context": True}
     assert record["bundle"]["context"] == json.loads(CONTEXT.model_dump_json())
     assert record["bundle"]["spread_over"] == "8 symmetries"
     source = SlideSource(path=str(slide), reader="auto", mpp=None)

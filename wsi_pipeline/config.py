@@ -19,6 +19,10 @@ Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 Reader = Literal["auto", "openslide", "tiff", "kaggle"]
+EngineName = Literal["auto", "torch", "compile", "openvino", "openvino-int8"]
+Precision = Literal["auto", "fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16", "fp16", "int8"]
+"""What a network's numbers are rounded to, once nothing is left to ``auto``."""
 
 
 RESULT_VERSION = 1
@@ -26,6 +30,9 @@ RESULT_VERSION = 1
 
 MAP_SECTIONS = frozenset({"tissue", "grid", "prediction"})
 """Sections of the settings that a heatmap depends on."""
+
+_GONE = {"inference.amp": "Leave it out for mixed precision on CUDA, or write `precision: fp32` for none."}
+"""Settings of earlier versions, and what took their place."""
 
 RESEARCH_USE = "For research use only"
 """Stands on every output that a person reads."""
@@ -66,16 +73,23 @@ class PredictionSettings(_Section):
     tta: bool = Field(
         False, description="test-time augmentation: mean over the 8 symmetries of the square, 8 times the work"
     )
+    adaptive: bool = Field(
+        False,
+        description="look at a quarter of the cells or fewer and interpolate the rest, where fields of view overlap",
+    )
     context: bool = Field(True, description="let neighbouring cells speak where the bundle has learnt a second stage")
 
 
 class InferenceSettings(_Section):
-    """How the network runs. On one kind of device none of these changes a result; mixed precision rounds."""
+    """How the network runs. Only bf16 and int8 change a result, beyond the last of its digits."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the network runs")
+    engine: EngineName = Field(
+        "auto", description="what computes the network; auto: torch on a GPU, on a CPU openvino where installed"
+    )
+    precision: Precision = Field("auto", description="auto: fp32 on a CPU, mixed precision (bf16 or fp16) on CUDA")
     batch_size: int | None = Field(None, ge=1, description="fields of view per batch; default 256 on CPU, 1024 on GPU")
     workers: int | None = Field(None, ge=0, description="processes that read the slide; default: from the cores")
-    amp: bool = Field(True, description="mixed precision (autocast) on a GPU")
 
 
 class RegionSettings(_Section):
@@ -115,21 +129,30 @@ class Settings(_Section):
             raise ValueError(f"low_threshold ({low:g}) must not exceed threshold ({high:g})")
         return self
 
-    def digest(self, mpp: float | None) -> str:
-        """SHA-256 (hex) of every setting that can change a result; how the network is run is left out.
+    def digest(self, mpp: float | None, arithmetic: Arithmetic | None = None) -> str:
+        """SHA-256 (hex) of every setting that can change a result; how the network is run is left out but for rounding.
 
         Args:
             mpp: The resolution that the user gives for the slide, wherever it was given.
+            arithmetic: What the network's numbers are rounded to, where that is known; None for what the settings say.
         """
-        return self._digest(mpp, {"tissue", "grid", "prediction", "regions", "output"})
+        return self._digest(mpp, {"tissue", "grid", "prediction", "regions", "output"}, arithmetic)
 
-    def map_digest(self, mpp: float | None) -> str:
+    def map_digest(self, mpp: float | None, arithmetic: Arithmetic | None = None) -> str:
         """SHA-256 (hex) of the settings that the heatmap itself depends on: not those of the regions."""
-        return self._digest((mpp, self.output.ngff), MAP_SECTIONS)
+        return self._digest((mpp, self.output.ngff), MAP_SECTIONS, arithmetic)
 
-    def _digest(self, extra: object, sections: Iterable[str]) -> str:
+    def _digest(self, extra: object, sections: Iterable[str], arithmetic: Arithmetic | None) -> str:
         values = [RESULT_VERSION, self.slides.reader, extra, self.model_dump(mode="json", include=set(sections))]
+        rounded = arithmetic or self._asked
+        values += [rounded] if rounded != "fp32" else []
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _asked(self) -> str:
+        if self.inference.engine == "openvino-int8":
+            return "int8"
+        return "fp32" if self.inference.precision == "auto" else self.inference.precision
 
 
 @cache
@@ -207,6 +230,8 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return ConfigError(where, f"{key or 'settings'}: {first['msg'].removeprefix('Value error, ')}", "")
+    if key in _GONE:
+        return ConfigError(where, f"{key!r} is no setting any more", _GONE[key])
     known = [*options(), *Settings.model_fields]
     near = get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else "`wsi-pipeline run --help` lists the settings."

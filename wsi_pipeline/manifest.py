@@ -87,6 +87,12 @@ class Summary:
     reader: str
     seconds: dict[str, float]
     """By stage; ``read`` is summed over the reading processes."""
+    engine: str = "torch"
+    """What computed the network."""
+    precision: str = "fp32"
+    """What its numbers were rounded to: ``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+    evaluated_cells: int | None = None
+    """Cells that the network looked at; the others of an adaptive map are interpolated."""
     warnings: tuple[str, ...] = ()
     note: str = RESEARCH_USE
 
@@ -130,7 +136,10 @@ class SlideResult:
 def describe_error(error: Exception) -> dict[str, str]:
     """An error as `SlideResult` keeps it; one that is no `WsiPipelineError` is a fault of the program."""
     if isinstance(error, WsiPipelineError):
-        return {"type": type(error).__name__, "where": error.where, "why": error.why, "hint": error.hint}
+        told = {"where": error.where, "why": error.why, "hint": error.hint}
+        # For people: of a file's name that is no text, the odd bytes are escapes.
+        plain = {key: text.encode(errors="backslashreplace").decode() for key, text in told.items()}
+        return {"type": type(error).__name__, **plain}
     return {
         "type": type(error).__name__,
         "where": "wsi_pipeline",
@@ -187,7 +196,11 @@ _COLUMNS = (
 
 def write_table(file: Path, results: Sequence[SlideResult]) -> None:
     """Write ``summary.csv``: a row a slide, failed ones too."""
-    with atomic_path(file) as part, part.open("w", newline="", encoding="utf-8") as text:
+    with (
+        atomic_path(file) as part,
+        # A file's name need not be UTF-8.
+        part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as text,
+    ):
         table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore")
         table.writeheader()
         for result in results:

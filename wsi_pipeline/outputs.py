@@ -74,7 +74,8 @@ def write_outputs(
     maps = _Maps(probability=probability, spread=spread, regions=regions)
     with watch.stage("render"):
         _draw(job, plan, card, maps)
-    return _summarise(job, plan, card, maps, identity=identity, seconds=watch.finish())
+    evaluated = heatmap.attributes["cells"].get("evaluated", int(np.isfinite(probability).sum()))
+    return _summarise(job, plan, card, maps, identity=identity, evaluated=evaluated, seconds=watch.finish())
 
 
 def _draw(job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps) -> None:
@@ -109,8 +110,17 @@ def _draw(job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps) -> None:
 
 
 def _summarise(
-    job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps, *, identity: Identity, seconds: dict[str, float]
+    job: SlideJob,
+    plan: SlidePlan,
+    card: Card,
+    maps: _Maps,
+    *,
+    identity: Identity,
+    evaluated: int,
+    seconds: dict[str, float],
 ) -> Summary:
+    from wsi_pipeline.inference import choose  # takes torch along
+
     grid, info, regions = plan.grid, plan.info, maps.regions
     scored = np.isfinite(maps.probability)
     analysed = float(grid.cell_area_um2[scored].sum()) * 1e-6
@@ -134,10 +144,12 @@ def _summarise(
         tta=job.settings.prediction.tta,
         context=uses_context(job.settings, card),
         spread_over=spread_over(job.settings, card),
+        **choose(job.settings.inference).facts,
         mean_spread=spread,
         mean_spread_regions=spread_inside,
         mean_spread_near_regions=spread_near,
         cells=len(grid.cells),
+        evaluated_cells=evaluated,
         unreadable_cells=unreadable,
         padded_cells=grid.padded_cells,
         cell_um=grid.cell_um,
@@ -149,7 +161,7 @@ def _summarise(
         warnings=(
             *info.warnings,
             *_warnings(plan, unreadable, job.settings.grid.cell),
-            *prediction_warnings(job.settings, card),
+            *prediction_warnings(job.settings, card, grid),
         ),
     )
 

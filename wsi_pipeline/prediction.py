@@ -1,7 +1,7 @@
 """Which parts of a card a run uses, and what it says of that: threshold, second stage, spread."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from wsi_pipeline.config import Settings
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.models.card import Card
+
+if TYPE_CHECKING:
+    from wsi_pipeline.inference.adaptive import Rule
 
 
 def choose_threshold(settings: Settings, card: Card) -> tuple[float, str]:
@@ -51,12 +54,31 @@ def choose_refinement(
     return lambda probability: refine(probability, context, step)
 
 
+def choose_rule(settings: Settings, card: Card, grid: Grid) -> "Rule | None":
+    """Where an adaptive map is refined; None where every cell is looked at.
+
+    It is refined around the model's own threshold, whichever one is used: a map does not depend on how it is outlined.
+    """
+    if not settings.prediction.adaptive:
+        return None
+    from wsi_pipeline.inference.adaptive import Rule  # takes torch along
+
+    names = list(card.class_names)
+    return Rule.suited(
+        cells_per_view(grid),
+        threshold=card.threshold.value,
+        positive=names.index(card.positive_class),
+        classes=len(names),
+    )
+
+
 def prediction_facts(settings: Settings, card: Card) -> dict[str, Any]:
     """JSON-able: what of the card is used, for records and attributes."""
     return {
         "temperature": card.temperature,
         "bias": None if card.bias is None else list(card.bias),
         "tta": settings.prediction.tta,
+        "adaptive": settings.prediction.adaptive,
         "members": list(card.members),
         "context": card.context.model_dump(mode="json") if card.context and settings.prediction.context else None,
         "spread_over": spread_over(settings, card),
@@ -70,13 +92,20 @@ def describe_prediction(settings: Settings, card: Card) -> str:
         parts.append(f"mean of {len(card.members)} networks")
     if settings.prediction.tta:
         parts.append("mean over 8 symmetries")
+    if settings.prediction.adaptive:
+        parts.append("adaptive")
     if card.context is not None:
         parts.append("with context" if settings.prediction.context else "without its context")
     return ", ".join(parts)
 
 
-def prediction_warnings(settings: Settings, card: Card) -> Iterator[str]:
+def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[str]:
     """What a reader of the numbers must know of how they were made."""
+    if settings.prediction.adaptive and choose_rule(settings, card, grid) is None:
+        yield (
+            f"--adaptive was not applied: cells of {grid.cell_um:g} µm are too large for it under a field of view of "
+            f"{grid.view.size_um:g} µm, so each of them was looked at."
+        )
     if _switched_off(settings, card) and settings.regions.threshold is None:
         yield (
             "Context is switched off, but the model's threshold was chosen with it: regions and areas are of another "

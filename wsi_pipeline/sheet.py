@@ -1,5 +1,6 @@
 """A sheet of paper in pixels: a picture with a heading above, a legend beside and a scale bar below. Pure."""
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from math import floor, log10
@@ -13,6 +14,10 @@ from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.files import atomic_path
 
 MARGIN, GAP = 24, 14
+PLACES = "wsi-pipeline places"
+"""Key of a PNG's text that says as JSON where on the page what is: ``picture`` and ``legend`` as (left, top, width,
+height) in px, and ``um_per_px``; so that a report can take the picture from the page."""
+
 TITLE_PX, TEXT_PX = 20, 13
 TITLE_LINE_PX, LINE_PX = 28, 19
 FOOTER_PX = 40
@@ -20,6 +25,9 @@ MIN_TEXT_WIDTH = 620
 BAR_MAX_PX = 180
 
 INK, GREY, FRAME = "#1a1a1a", "#555555", "#b0b0b0"
+
+PNG_EFFORT = 2
+"""Of zlib's nine: a third of the time of the usual six, for files some 10 % larger."""
 
 _FALLBACK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans", "Source Han Sans",
@@ -61,6 +69,9 @@ class Sheet:
         self.picture_bottom = self.top + height
         self.bottom = max(self.picture_bottom + FOOTER_PX, self.top + legend_size[1])
         self.legend_x = MARGIN + width + MARGIN
+        self._places: dict[str, Any] = {"picture": (self.left, self.top, width, height)}
+        if legend_size[0]:
+            self._places["legend"] = (self.legend_x, self.top, *legend_size)
         self._size = (self.right + MARGIN, self.bottom + MARGIN)
         self._prepare(picture)
         for n, line in enumerate(heading):
@@ -130,6 +141,7 @@ class Sheet:
 
     def footer(self, um_per_px: float, notes: Sequence[str] = ()) -> None:
         """The scale bar under the picture; notes and the notice that every output carries at the bottom right."""
+        self._places["um_per_px"] = um_per_px
         length_um = round_length(um_per_px * BAR_MAX_PX)
         y, end = self.picture_bottom + GAP + 6, self.left + length_um / um_per_px
         bar = [(self.left, y - 4), (self.left, y + 4), (self.left, y), (end, y), (end, y - 4), (end, y + 4)]
@@ -150,7 +162,8 @@ class Sheet:
                 self._canvas.print_jpg(part, pil_kwargs={"quality": 88})
                 return
             # Without the line that names matplotlib's version, the same page gives the same bytes.
-            self._canvas.print_png(part, metadata={"Software": None})
+            facts = {"Software": None, PLACES: json.dumps(self._places)}
+            self._canvas.print_png(part, metadata=facts, pil_kwargs={"compress_level": PNG_EFFORT})
 
 
 def _heading(text: str, room: float) -> list[str]:

@@ -3,7 +3,9 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from wsi_pipeline.errors import InferenceError
+from wsi_pipeline.config import EngineName, Precision
 from wsi_pipeline.grid import Block
+from wsi_pipeline.inference.adaptive import Rule
+from wsi_pipeline.inference.adaptive_batches import AdaptiveBatches
+from wsi_pipeline.inference.fields import cut_fields
 from wsi_pipeline.inference.network import DEFAULT_BATCH, BatchNetwork
+from wsi_pipeline.inference.replicas import each_device, share_blocks
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.patches import PixelBlock
+from wsi_pipeline.timing import note
 
 Fields = Tensor | NDArray[np.uint8]
 """Fields of view, uint8 RGB [n, size_px, size_px, 3]."""
@@ -30,17 +37,32 @@ class ScoredBlock:
     """[n, classes]: probabilities, NaN where the cell could not be read."""
     spread: NDArray[np.float32] | None = None
     """[n]: standard deviation of the positive class's probability over symmetries, members or both, NaN as above."""
+    evaluated: NDArray[np.bool_] | None = None
+    """[n]: which cells the network looked at, where others are interpolated; None where it looked at all."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A block of which some cells are still in the network."""
+    """A block of which some cells are still to be cut or in the network."""
 
     block: Block
     readable: NDArray[np.bool_]
-    columns: NDArray[np.float32]
-    """Probabilities, then the spread where there is one."""
-    filled: int = 0
+    pixels: Tensor
+    windows: Tensor
+    """Of the readable cells, on the device like the pixels."""
+    cut: int = 0
+    """Cells that went into the network."""
+    answers: list[Tensor] = field(default_factory=list)
+    """What came back, in order: it stays on the device until the block is whole."""
+
+    @property
+    def uncut(self) -> int:
+        """Cells that did not go into the network yet."""
+        return len(self.windows) - self.cut
+
+
+_Leaving = tuple[Block, NDArray[np.bool_], Callable[[], NDArray[np.float32]]]
+"""A block, its readable cells, and what waits for their columns on their way from the device."""
 
 
 @dataclass(slots=True)
@@ -56,6 +78,12 @@ class Seconds:
     def reset(self) -> None:
         """Start counting anew."""
         self.read = self.wait = self.network = 0.0
+
+    def add(self, other: "Seconds") -> None:
+        """Count another's time too."""
+        self.read += other.read
+        self.wait += other.wait
+        self.network += other.network
 
     def as_dict(self) -> dict[str, float]:
         """Seconds by name."""
@@ -75,45 +103,98 @@ class Predictor:
 
     bundle: ModelBundle
     device: torch.device
+    """``cuda`` without a number is all GPUs: each has its own network, and they share the blocks."""
     batch_size: int | None = None
     """Fields of view in a batch; None for `DEFAULT_BATCH` of the device."""
-    amp: bool = True
-    """Mixed precision on a GPU."""
+    engine: EngineName = "auto"
+    """See `engines.choose_engine`."""
+    precision: Precision = "auto"
     tta: bool = False
     """Mean over the 8 symmetries of the square, at 8 times the work."""
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
         self._batch = self.batch_size or DEFAULT_BATCH[self.device.type]
-        self._network = BatchNetwork(self.bundle, self.device, batch_size=self._batch, amp=self.amp, tta=self.tta)
-        self._classes = len(self.bundle.card.class_names)
-        self._check_classes()
+        first, *others = each_device(self.device)
+        self.device = first
+        self._network = BatchNetwork(
+            self.bundle, first, batch_size=self._batch, engine=self.engine, precision=self.precision, tta=self.tta
+        )
+        self._others = [replace(self, device=device, seconds=Seconds()) for device in others]
 
     @property
     def gives_spread(self) -> bool:
         """Whether probabilities come with a spread: with `tta`, and always from an ensemble."""
         return self._network.gives_spread
 
-    def predict(self, blocks: Iterable[PixelBlock]) -> Iterator[ScoredBlock]:
+    @property
+    def facts(self) -> dict[str, str]:
+        """The engine, and what it rounds to: for records."""
+        return {"engine": self._network.engine.name, "precision": self._network.engine.arithmetic}
+
+    def predict(
+        self,
+        blocks: Iterable[PixelBlock],
+        rule: Rule | None = None,
+        *,
+        on_cells: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[ScoredBlock]:
         """Scores of each block, in order. Batches are filled across blocks.
+
+        On a GPU a block's scores are fetched while the next block is in the network.
+
+        Args:
+            blocks: The pixels.
+            rule: Where to look closer, for an adaptive map (see `inference.adaptive`); None looks at every cell.
+            on_cells: Called with the number of cells that were answered now: after each batch where one device looks
+                at every cell, else after each block.
 
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        waiting: deque[Tensor] = deque()
-        held, pending = 0, deque[_Open]()
+        if rule is None and not self._others:
+            yield from self._predict(blocks, on_cells)
+            return
+        works = [predictor._work(rule) for predictor in (self, *self._others)]  # noqa: SLF001
+        try:
+            for scored in works[0](blocks) if len(works) == 1 else share_blocks(works, blocks):
+                on_cells(len(scored.block.cells))
+                yield scored
+        finally:
+            for other in self._others:
+                self.seconds.add(other.seconds)
+                other.seconds.reset()
+
+    def _work(self, rule: Rule | None) -> Callable[[Iterable[PixelBlock]], Iterator[ScoredBlock]]:
+        return self._predict if rule is None else partial(self._refine, rule)
+
+    def _refine(self, rule: Rule, blocks: Iterable[PixelBlock]) -> Iterator[ScoredBlock]:
+        batches = AdaptiveBatches(self._network, rule, send=self._send, counted=self._counted)
+        for refined in batches.refine(self._timed(blocks)):
+            scores, spread = self._split(refined.columns)
+            yield ScoredBlock(block=refined.block, scores=scores, spread=spread, evaluated=refined.evaluated)
+
+    def _predict(
+        self, blocks: Iterable[PixelBlock], on_cells: Callable[[int], None] = lambda _: None
+    ) -> Iterator[ScoredBlock]:
+        pending, leaving = deque[_Open](), deque[_Leaving]()
+        ahead = 1 if self.device.type == "cuda" else 0
         for block in self._timed(blocks):
-            pending.append(self._open(block))
-            fields = self._cut(block)
-            held += len(fields)
-            waiting.append(fields)
-            while held >= self._batch:
-                _deliver(pending, self._run(self._network.score, _take(waiting, self._batch)))
-                held -= self._batch
-            yield from self._finished(pending)
-        if held:
-            _deliver(pending, self._run(self._network.score, _take(waiting, held)))
-        yield from self._finished(pending)
+            with self._counted():
+                pending.append(self._open(block))
+                while sum(opened.uncut for opened in pending) >= self._batch:
+                    self._submit(pending, self._batch)
+                    on_cells(self._batch)
+                leaving.extend(self._whole(pending))
+            while len(leaving) > ahead:
+                yield self._land(leaving.popleft())
+        with self._counted():
+            if rest := sum(opened.uncut for opened in pending):
+                self._submit(pending, rest)
+                on_cells(rest)
+            leaving.extend(self._whole(pending))
+        while leaving:
+            yield self._land(leaving.popleft())
 
     def probabilities(self, fields: Fields) -> NDArray[np.float32]:
         """Calibrated probabilities, float32 [n, classes], of fields of view uint8 [n, size_px, size_px, 3].
@@ -136,7 +217,7 @@ class Predictor:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        return self._split(self._in_batches(fields, self._network.score, self._classes + self.gives_spread))
+        return self._split(self._in_batches(fields, self._network.submit, self._network.columns))
 
     def logits(self, fields: Fields) -> NDArray[np.float32]:
         """Raw logits, float32 [n, classes], of fields of view as they lie: no calibration, no symmetries.
@@ -144,22 +225,32 @@ class Predictor:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        return self._in_batches(fields, self._network.logits, self._classes)
+        return self._in_batches(fields, self._network.submit_logits, self._network.engine.classes)
 
-    def _in_batches(
-        self, fields: Fields, compute: Callable[[Tensor], NDArray[np.float32]], columns: int
-    ) -> NDArray[np.float32]:
-        source, found = torch.as_tensor(fields), np.empty((len(fields), columns), np.float32)
+    def _in_batches(self, fields: Fields, submit: Callable[[Tensor], Tensor], columns: int) -> NDArray[np.float32]:
+        source = torch.as_tensor(fields)
+        found = [torch.empty(0, columns, device=self.device)]
         for start in tqdm(range(0, len(source), self._batch), "network", disable=None, leave=False, delay=2):
-            part = source[start : start + self._batch].to(self.device).permute(0, 3, 1, 2)
-            found[start : start + len(part)] = self._run(compute, part)
-        return found
+            with self._counted():
+                found.append(submit(self._send(source[start : start + self._batch])))
+        with self._counted():
+            return self._network.fetch(torch.cat(found))
 
-    def _run(self, compute: Callable[[Tensor], NDArray[np.float32]], fields: Tensor) -> NDArray[np.float32]:
+    def _send(self, values: Tensor) -> Tensor:
+        """To the device; from page-locked memory, while the GPU goes on."""
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        return values.contiguous().pin_memory().to(self.device, non_blocking=True)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         started = time.perf_counter()
-        found = compute(fields)
-        self.seconds.network += time.perf_counter() - started
-        return found
+        try:
+            yield
+        finally:
+            ended = time.perf_counter()
+            note("network", started, ended)
+            self.seconds.network += ended - started
 
     def _timed(self, blocks: Iterable[PixelBlock]) -> Iterator[PixelBlock]:
         source = iter(blocks)
@@ -173,55 +264,44 @@ class Predictor:
             yield block
 
     def _open(self, block: PixelBlock) -> _Open:
-        shape = (len(block.readable), self._classes + self.gives_spread)
-        return _Open(block.block, block.readable, np.full(shape, np.nan, np.float32))
+        return _Open(
+            block=block.block,
+            readable=block.readable,
+            pixels=block.pixels.to(self.device, non_blocking=True),
+            windows=self._send(block.windows[torch.from_numpy(block.readable)]),
+        )
 
-    def _cut(self, block: PixelBlock) -> Tensor:
-        """The readable fields of view, uint8 [n, 3, size_px, size_px]; pixels cross to the device once."""
-        size = self.bundle.card.patch_size_px
-        pixels = block.pixels.to(self.device, non_blocking=True)
-        x, y = block.windows[torch.from_numpy(block.readable)].to(self.device).unbind(1)
-        return pixels.unfold(0, size, 1).unfold(1, size, 1)[y, x]
+    def _submit(self, pending: Iterable[_Open], count: int) -> None:
+        """One batch into the network: the first `count` cells that were not there yet."""
+        taken: list[tuple[_Open, Tensor]] = []
+        for opened in pending:
+            if count and opened.uncut:
+                windows = opened.windows[opened.cut :][:count]
+                taken.append((opened, cut_fields(opened.pixels, windows, self.bundle.card.patch_size_px)))
+                opened.cut += len(windows)
+                count -= len(windows)
+        parts = [fields for _, fields in taken]
+        answers = self._network.submit(parts[0] if len(parts) == 1 else torch.cat(parts))
+        for (opened, _), part in zip(taken, answers.split([len(fields) for fields in parts]), strict=True):
+            opened.answers.append(part)
+
+    def _whole(self, pending: deque[_Open]) -> Iterator[_Leaving]:
+        """Blocks, from the first on, of which every cell went through the network: their scores start for the host."""
+        while pending and not pending[0].uncut:
+            done = pending.popleft()
+            empty = torch.empty(0, self._network.columns, device=self.device)
+            yield done.block, done.readable, self._network.send(torch.cat([empty, *done.answers]))
+
+    def _land(self, leaving: _Leaving) -> ScoredBlock:
+        block, readable, arrive = leaving
+        columns = np.full((len(readable), self._network.columns), np.nan, np.float32)
+        with self._counted():
+            columns[readable] = arrive()
+        scores, spread = self._split(columns)
+        return ScoredBlock(block=block, scores=scores, spread=spread)
 
     def _split(self, columns: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Probabilities and spread of what the network gives side by side."""
         if not self.gives_spread:
             return columns, None
         return np.ascontiguousarray(columns[:, :-1]), columns[:, -1].copy()
-
-    def _finished(self, pending: deque[_Open]) -> Iterator[ScoredBlock]:
-        while pending and pending[0].filled == int(pending[0].readable.sum()):
-            done = pending.popleft()
-            scores, spread = self._split(done.columns)
-            yield ScoredBlock(block=done.block, scores=scores, spread=spread)
-
-    def _check_classes(self) -> None:
-        side = self.bundle.card.patch_size_px
-        found = self._network.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device)).shape[1]
-        if found != self._classes:
-            raise InferenceError(
-                self.bundle.path,
-                f"the network gives {found} classes, the card names {self._classes}",
-                "The card and the weights are not of one bundle.",
-            )
-
-
-def _deliver(pending: deque[_Open], scores: NDArray[np.float32]) -> None:
-    """Hand scores out to the oldest cells that wait for them."""
-    for block in pending:
-        cells = np.flatnonzero(block.readable)[block.filled : block.filled + len(scores)]
-        block.columns[cells] = scores[: len(cells)]
-        block.filled += len(cells)
-        scores = scores[len(cells) :]
-
-
-def _take(waiting: deque[Tensor], count: int) -> Tensor:
-    """The first `count` fields of view of those that wait."""
-    parts = []
-    while count:
-        head = waiting.popleft()
-        parts.append(head[:count])
-        if len(head) > count:
-            waiting.appendleft(head[count:])
-        count -= len(parts[-1])
-    return torch.cat(parts)

@@ -52,21 +52,26 @@ def fill_heatmap(
         feed: The pixels of its pending blocks.
         predictor: The network.
         watch: Notes the time spent.
-        on_cells: Called as cells are done.
+        on_cells: Called as the network answers cells; they are on the disk a moment later.
 
     Raises:
         WsiPipelineError: where the slide, its output folder or the network is at fault.
     """
     total = len(heatmap.grid.cells)
-    before = total - sum(len(block.cells) for block in ([] if heatmap.complete else heatmap.pending()))
-    on_cells(job.slide_id, before, total)
+    done = total - sum(len(block.cells) for block in ([] if heatmap.complete else heatmap.pending()))
+    on_cells(job.slide_id, done, total)
+
+    def answered(cells: int) -> None:
+        nonlocal done
+        done += cells
+        on_cells(job.slide_id, done, total)
+
     predictor.seconds.reset()
     rule = choose_rule(job.settings, predictor.bundle.card, heatmap.grid)
     with BlockWriter(heatmap, watch) as writer:
-        for scored in spanned("cut and stitch", predictor.predict(spanned("wait", feed), rule)):
+        for scored in spanned("cut and stitch", predictor.predict(spanned("wait", feed), rule, on_cells=answered)):
             evaluated = None if scored.evaluated is None else int(scored.evaluated.sum())
             writer.write(BlockScores(scored.block, scored.scores, scored.spread, evaluated))
-            on_cells(job.slide_id, before + writer.cells, total)
     on_cells(job.slide_id, total, total)
     watch.seconds |= predictor.seconds.as_dict()
     if not heatmap.complete:
