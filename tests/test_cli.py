@@ -38,6 +38,19 @@ def test_run_prints_a_line_a_slide_and_where_to_look(tmp_path, slide, bundle, ca
     assert "done before, nothing to do" in capsys.readouterr().out
 
 
+def test_a_profile_tells_where_the_time_went(tmp_path, slide, bundle, capsys):
+    out = tmp_path / "out"
+    assert main(["run", str(slide), "--out", str(out), "--model", bundle, "--profile", *SMALL]) == OK
+    printed = capsys.readouterr().out
+    stages = ("start-up", "network", "wait", "cut and stitch", "read", "plan", "regions", "render", "total")
+    for stage in stages:
+        assert re.search(rf"^  {stage} +[\d.]+ +[\d.]+$", printed, re.MULTILINE), stage
+    assert re.search(r"^[\d,]+ cells, [\d,]+ cells/s$", printed, re.MULTILINE)
+    trace = json.loads((out / "profile.json").read_text(encoding="utf-8"))
+    assert {event["name"] for event in trace["traceEvents"]} > {"read", "network", "write", "plan", "render"}
+    assert main(["run", str(slide), "--out", str(out), "--profile", "--cluster=local:1"]) == USAGE
+
+
 def test_cells_and_the_older_ome_zarr_are_written_when_asked_for(tmp_path, slide, bundle):
     import gzip
 

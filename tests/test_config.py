@@ -40,6 +40,8 @@ def test_the_command_line_wins_over_the_file(tmp_path):
             "regions:\n  threshold: 0.3\n  low_threshold: 0.5",
             r"low_threshold \(0.5\) must not exceed threshold \(0.3\)",
         ),
+        ("inference:\n  amp: false", r"'inference.amp' is no setting any more.*precision: fp32"),
+        ("inference:\n  engine: onnx", r"inference.engine.*'openvino' or 'openvino-int8'"),
         ("grid: 5", "grid: Input should be a valid dictionary"),
         ("regions:\n  min_region_um2: .inf", "min_region_um2: Input should be a finite number"),
         ("- a\n- b", "is not a mapping"),
@@ -93,3 +95,21 @@ def test_digests_follow_what_can_change_a_result():
         changed = load_settings(None, {name: value})
         assert changed.map_digest(None) != base.map_digest(None), name
         assert changed.digest(None) != base.digest(None), name
+
+
+def test_what_the_numbers_are_rounded_to_belongs_to_the_identity_of_a_result():
+    """Maps of other arithmetic are other maps; engines of the same arithmetic are not."""
+    base = Settings()
+    for digest in (Settings.digest, Settings.map_digest):
+        by_arithmetic = {kind: digest(base, None, kind) for kind in ("fp32", "bf16", "fp16", "int8")}
+        assert len(set(by_arithmetic.values())) == 4
+        assert digest(base, None) == by_arithmetic["fp32"]
+        for asked, kind in (
+            ({"engine": "torch"}, "fp32"),
+            ({"engine": "openvino", "precision": "fp32"}, "fp32"),
+            ({"precision": "bf16"}, "bf16"),
+            ({"engine": "openvino-int8"}, "int8"),
+        ):
+            settings = load_settings(None, asked)
+            assert digest(settings, None) == by_arithmetic[kind], asked
+            assert digest(settings, None, "fp16") == by_arithmetic["fp16"]

@@ -8,8 +8,8 @@ from wsi_pipeline import __version__
 from wsi_pipeline.machine import available_cores
 
 _PACKAGES = (
-    *("numpy", "openslide-python", "openslide-bin", "scikit-image", "shapely", "tifffile", "tiffslide", "torch"),
-    *("torchvision", "zarr"),
+    *("imagecodecs", "numpy", "openslide-python", "openslide-bin", "openvino", "scikit-image", "shapely", "tifffile"),
+    *("torch", "torchvision", "zarr"),
 )
 
 

@@ -59,6 +59,10 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented UTF-8 JSON, whole or not at all."""
+    """Write `value` as indented UTF-8 JSON, whole or not at all.
+
+    Of a file's name that is no UTF-8 the odd bytes are written as escapes of JSON, and come back when it is read.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_path(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

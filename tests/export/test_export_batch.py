@@ -114,6 +114,7 @@ def test_another_slide_in_the_same_place_is_refused(tmp_path, finished):
         {"smooth_um": float("inf")},
         {"overlay_um": 0},
         {"size_px": 10},
+        {"segmentation": "soft"},
     ],
 )
 def test_impossible_options_are_refused(wrong):
@@ -143,3 +144,13 @@ def test_a_map_without_anything_is_exported(tmp_path, finished):
     record = export(made.folder, to=formats, out=tmp_path / "out", options=ExportOptions(size_px=300))
     assert not record.failed
     assert (tmp_path / "out" / "empty.cells.csv").read_text().count("\n") == 1
+
+
+def test_a_folder_named_twice_is_exported_once(run_folder):
+    assert find_results([run_folder, run_folder / "." / ".." / run_folder.name]) == find_results([run_folder])
+
+
+def test_long_names_leave_room_for_the_endings():
+    names = name_results([Path("/x/r") / ("é" * 120 + end) for end in "ab"])
+    assert len(set(names)) == 2
+    assert all(len(name.encode()) < 200 and "é" * 80 in name for name in names)

@@ -78,6 +78,8 @@ def test_the_float_pyramid_holds_every_channel(finished, tmp_path):
         (series,) = tiff.series
         assert series.axes == "CYX"
         stored = series.asarray()
+        # Bio-Formats, and with it Fiji and QuPath, knows no other forms of these.
+        assert {(page.aspage().compression, page.aspage().predictor) for page in tiff.pages} == {(8, 1)}
         image = ET.fromstring(tiff.ome_metadata).find("o:Image", OME)
     assert stored.dtype == np.float32
     expected = [source.probability("other"), source.probability("IDC"), source.spread(), source.unrefined()]

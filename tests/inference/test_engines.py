@@ -20,6 +20,11 @@ ARCHITECTURES = ["torchvision/resnet18", "torchvision/resnet50", "idc-residual-7
 
 
 def predictor(bundle, engine, batch_size=8, **more):
+    if (engine, more.get("precision")) == ("openvino", "bf16"):
+        import openvino
+
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("this CPU has no bf16, which OpenVINO then refuses")
     return Predictor(bundle=bundle, device=CPU, batch_size=batch_size, engine=engine, **more)
 
 

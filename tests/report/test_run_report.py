@@ -238,3 +238,11 @@ def test_the_shipped_model_is_described_with_figures_intervals_and_limits(tmp_pa
     assert bundle.card.limits
     assert all(limit in page.text for limit in bundle.card.limits)
     assert bundle.card.training["data"] in page.text
+
+
+def test_keys_in_addresses_stay_out_and_names_that_are_no_text_are_shown(tmp_path):
+    inputs = ["https://host/a.svs?token=n0b0dy", "odd\udcff.svs"]
+    page = write_report(tmp_path, empty_record(tmp_path, inputs=inputs)).read_text(encoding="utf-8")
+    assert "https://host/a.svs" in page
+    assert "n0b0dy" not in page
+    assert "odd\\udcff.svs" in page

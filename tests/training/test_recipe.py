@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.models.bundle import CARD_FILE, SHIPPED
+from wsi_pipeline.models.card import read_card
 from wsi_pipeline.training.recipe import RECIPES, Recipe, load_recipe, parse_overrides
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -21,6 +23,10 @@ def test_a_shipped_recipe_loads_and_survives_being_written(name, tmp_path):
     assert recipe.description
     (tmp_path / "again.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
     assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_the_shipped_model_states_the_limits_of_its_recipe():
+    assert load_recipe("idc-best").limits == read_card(SHIPPED / "idc-resnet18" / CARD_FILE).limits
 
 
 def test_the_published_systems_are_what_was_published():
@@ -96,6 +102,7 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path):
 def test_the_digest_changes_with_what_changes_a_result_only():
     recipe = Recipe()
     assert Recipe(description="other words").digest() == recipe.digest()
+    assert Recipe(limits=("Not for skin.",)).digest() == recipe.digest()
     for changed in ({"data": {"workers": 3}}, {"data": {"cache": "none"}}):
         assert Recipe.model_validate(changed).digest() == recipe.digest()
     for changed in (

@@ -25,7 +25,12 @@ from wsi_pipeline.training.module import Classifier
 from wsi_pipeline.training.recipe import Recipe, load_recipe
 from wsi_pipeline.training.train import build, train
 
-QUICK = {"optimisation.epochs": 3, "optimisation.batch_size": 16, "optimisation.lr": 0.005}
+QUICK = {
+    "limits": ["Knows painted patches only."],
+    "optimisation.epochs": 3,
+    "optimisation.batch_size": 16,
+    "optimisation.lr": 0.005,
+}
 
 
 def quick(name: str = "idc-cnn", **given) -> Recipe:
@@ -46,6 +51,7 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
     card, training = bundle.card, bundle.card.training
     assert (card.architecture, card.positive_class, card.patch_size_px, card.mpp) == ("idc-cnn", "IDC", 50, 4.0)
     assert "research use only" in card.description
+    assert card.limits == ("Knows painted patches only.",)
     assert training["command"] == "a command"
     assert training["start"] == "random weights"
     assert training["epochs"] == 3

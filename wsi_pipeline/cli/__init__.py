@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import (
@@ -17,6 +18,7 @@ from wsi_pipeline.cli import (
     quantize,
     report,
     run,
+    serve,
     train,
     view,
 )
@@ -32,6 +34,7 @@ examples:
   wsi-pipeline run a.svs b.ndpi --out results/ --cell native     the quick look: cells of 200 µm
   wsi-pipeline run IDC_regular_ps50_idx5.zip --out results/      the Kaggle patches, reassembled
   wsi-pipeline view results/                              look at them: a local web page
+  wsi-pipeline serve --root slides/ --out results/        the same, with an interface for programs
   wsi-pipeline report results/                            the page of a finished run, made again
   wsi-pipeline inspect slide.svs                          size, resolution, tissue, how many cells
   wsi-pipeline train idc-best --data patches/ --out my-model/    a model from labelled patches
@@ -50,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
     """
+    _print_any_name()
     args = _parser().parse_args(argv)
     _set_up_logging(debug=args.debug)
     try:
@@ -63,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _print_any_name() -> None:
+    """A file's name need not be text: odd bytes are printed as escapes and stop nothing."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _set_up_logging(*, debug: bool) -> None:
@@ -87,6 +97,20 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and what the program does")
 
-    for command in (run, view, report, demo, inspect, assemble, extract, train, evaluate, quantize, explain, export):
+    for command in (
+        run,
+        view,
+        serve,
+        report,
+        demo,
+        inspect,
+        assemble,
+        extract,
+        train,
+        evaluate,
+        quantize,
+        explain,
+        export,
+    ):
         command.add_parser(commands, common)
     return parser

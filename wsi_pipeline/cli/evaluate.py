@@ -2,9 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wsi_pipeline.cli.common import OK
+from wsi_pipeline.config import options
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
@@ -65,7 +66,10 @@ def _add_model(group: Any) -> None:
     group.add_argument("--tta", action="store_true", help="mean over the 8 symmetries of the square: 8 times the work")
     group.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     group.add_argument("--batch-size", type=int, metavar="N", help="patches at once (default: by device and size)")
-    group.add_argument("--no-amp", action="store_true", help="no mixed precision on a GPU")
+    for name in ("engine", "precision"):
+        setting = options()[name][1]
+        choices = get_args(setting.annotation)
+        group.add_argument(f"--{name}", choices=choices, default="auto", help=f"default: {setting.description}")
     group.add_argument("--draws", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
 
 
@@ -84,7 +88,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.model)
     dataset = open_dataset(args.data, layout=args.layout, magnifications=args.magnification, mpp=args.mpp, strict=False)
     print(describe(dataset), end="\n\n", flush=True)
-    options = Options(
+    chosen = Options(
         threshold=args.threshold,
         context=args.context,
         tta=args.tta,
@@ -94,12 +98,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         thumbs=args.whole_slide and args.report is not None,
         device=args.device,
         batch_size=args.batch_size,
-        amp=not args.no_amp,
+        engine=args.engine,
+        precision=args.precision,
         draws=args.draws,
     )
     for path in filter(None, (args.json, args.report)):
         make_folder(path.parent)  # now, not after the work
-    found = evaluate(bundle, dataset, options)
+    found = evaluate(bundle, dataset, chosen)
     print(as_text(found))
     if args.json:
         write_json(args.json, found.as_json())

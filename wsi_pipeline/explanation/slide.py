@@ -28,12 +28,13 @@ from wsi_pipeline.explanation.region import (
     parse_region,
     raster_box,
 )
+from wsi_pipeline.feed import read_blocks
 from wsi_pipeline.geometry import Box, Scale, Thumbnail
 from wsi_pipeline.grid import UPSAMPLE_TOLERANCE, CellSpec, Grid, plan_grid
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
-from wsi_pipeline.patches import SlideSource, read_blocks
+from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides import Slide
 

@@ -56,8 +56,7 @@ def write_maps(result: Result, folder: Path, name: str) -> list[Path]:
                 dtype=np.float32,
                 tile=(TILE_PX, TILE_PX),
                 photometric="minisblack",
-                compression="deflate",
-                predictor=True,
+                compression="zlib",  # without a predictor: Bio-Formats refuses that of floating point
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
                 software="wsi-pipeline",

@@ -60,6 +60,8 @@ class ExportOptions:
             raise ConfigError("smooth_um", f"{self.smooth_um:g} is no length", "Give µm, 0 for none.")
         if self.overlay_um is not None and not (isfinite(self.overlay_um) and self.overlay_um > 0):
             raise ConfigError("overlay_um", f"{self.overlay_um:g} is no size of a pixel", "Give µm, such as 2.")
+        if self.segmentation not in ("binary", "fractional"):
+            raise ConfigError("segmentation", f"{self.segmentation!r} is unknown", "Give binary or fractional.")
         if not MIN_PICTURE_PX <= self.size_px <= MAX_PICTURE_PX:
             hint = f"Give {MIN_PICTURE_PX} to {MAX_PICTURE_PX}."
             raise ConfigError("size_px", f"{self.size_px} px is no size for a picture", hint)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import shapely
@@ -192,7 +192,7 @@ def _ome_xml(result: Result, level: _Level, um: Mpp) -> str:
         f'<OME xmlns="{schema}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{schema} {schema}/ome.xsd" Creator="wsi-pipeline">'
         f'<Image ID="Image:0" Name={quoteattr(name)}>'
-        f"<Description>{_escaped(about)}</Description>"
+        f"<Description>{escape(about)}</Description>"
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" BigEndian="false" '
         f'SizeX="{level.size.width}" SizeY="{level.size.height}" SizeC="3" SizeZ="1" SizeT="1" '
         f'PhysicalSizeX="{um.x!r}" PhysicalSizeXUnit="µm" PhysicalSizeY="{um.y!r}" PhysicalSizeYUnit="µm">'
@@ -201,7 +201,3 @@ def _ome_xml(result: Result, level: _Level, um: Mpp) -> str:
         f'PositionY="{top!r}" PositionYUnit="µm"/>'
         "</Pixels></Image></OME>"
     )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

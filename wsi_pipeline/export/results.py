@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 HEATMAP = "heatmap.zarr"
 """Name of the map in a slide's folder."""
 
+MAX_NAME_BYTES = 180
+"""Of the name that a slide's files begin with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -146,7 +149,7 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
     Raises:
         SlideNotFoundError: where a path is no folder, or holds no finished slide.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
             raise SlideNotFoundError(path, "is no folder of results", "Give the folder that was --out of a run.")
@@ -154,8 +157,9 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
         if not folders:
             hint = "Give a slide's result folder, or the --out of a run in which a slide has finished."
             raise SlideNotFoundError(path, "holds no finished slide", hint)
-        found |= dict.fromkeys(folders)
-    return list(found)
+        for folder in folders:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def _finished(path: Path) -> list[Path]:
@@ -168,16 +172,20 @@ def _finished(path: Path) -> list[Path]:
 
 
 def name_results(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder's files: the folder's own; with its run's before it where two have the same."""
+    """A name for each folder's files: the folder's own; with its run's before it where two have the same.
+
+    Long ones are cut, so that there is room for the endings in the 255 bytes that file systems give a name.
+    """
     own = [folder.resolve().name for folder in folders]
     doubled = {name.casefold() for name in own if [other.casefold() for other in own].count(name.casefold()) > 1}
     names = [
         f"{folder.resolve().parent.name}-{name}" if name.casefold() in doubled else name
         for folder, name in zip(folders, own, strict=True)
     ]
-    if len({name.casefold() for name in names}) == len(names):
-        return names
-    return [f"{number}-{name}" for number, name in enumerate(names, start=1)]
+    short = [name.encode(errors="replace")[:MAX_NAME_BYTES].decode(errors="ignore") for name in names]
+    if len({name.casefold() for name in short}) == len(short):
+        return short
+    return [f"{number}-{name}" for number, name in enumerate(short, start=1)]
 
 
 def _region_settings(folder: Path) -> RegionSettings:

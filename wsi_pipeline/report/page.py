@@ -16,6 +16,7 @@ from wsi_pipeline.render.page import render_page
 from wsi_pipeline.report.card import CardFacts, card_facts
 from wsi_pipeline.report.numbers import add_up, changed_settings, run_facts, slide_facts, stage_seconds, took
 from wsi_pipeline.report.pictures import SlidePictures, slide_pictures
+from wsi_pipeline.slides.files import without_query
 
 REPORT_FILE = "report.html"
 
@@ -44,7 +45,7 @@ def write_report(folder: Path, record: RunRecord) -> Path:
     make_folder(folder)
     page = render(folder, record)
     with atomic_path(folder / REPORT_FILE) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", errors="backslashreplace")
     return folder / REPORT_FILE
 
 
@@ -70,7 +71,7 @@ def render(folder: Path, record: RunRecord) -> str:
             "hardware": {name: value for name, value in record.hardware.items() if name != "host"},
             "stages": stage_seconds(record),
             "took": took(record),
-            "inputs": record.inputs,
+            "inputs": [without_query(address) for address in record.inputs],
         },
     )
 

@@ -55,11 +55,15 @@ def open_tiff(address: str, mpp: float | None, *, threads: int = 1) -> Slide:
         second = TiffReader(address, mpp, threads=threads)
     except SlideFormatError:
         return first
-    if _sees_more(first, second) or (_same_facts(first, second) and _same_pixels(first, second)):
-        first.close()
-        return second
-    second.close()
-    return first
+    taken: Slide | None = None
+    try:
+        alike = _sees_more(first, second) or (_same_facts(first, second) and _same_pixels(first, second))
+        taken = second if alike else first
+    finally:
+        for slide in (first, second):
+            if slide is not taken:
+                slide.close()
+    return taken
 
 
 def _sees_more(first: OpenSlideReader, second: TiffReader) -> bool:

@@ -52,8 +52,8 @@ def without_query(address: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """`name` without what file systems refuse."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(". ") or "slide"
+    """`name` without what file systems refuse, and without bytes that are no UTF-8."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", name).strip(". ") or "slide"
 
 
 def open_bytes(address: str) -> BinaryIO:

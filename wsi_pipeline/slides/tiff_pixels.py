@@ -84,7 +84,7 @@ def fullest_segment(level: TiffLevel) -> Box:
     across = -(-level.size.width // width)
     # Where channels are stored apart, those of the first come first.
     count = across * -(-level.size.height // height)
-    row, col = divmod(int(np.argmax(page.databytecounts[:count])), across)
+    row, col = divmod(int(np.argmax(page.databytecounts[:count] or (0,))), across)
     return Box(col * width, row * height, width, height).intersection(Box(0, 0, level.size.width, level.size.height))
 
 

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import ConfigError, DatasetError
+from wsi_pipeline.feed import end_with_parent, worker_context
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.machine import available_cores
 from wsi_pipeline.models.card import Triple
-from wsi_pipeline.patches import available_cores, end_with_parent, worker_context
 from wsi_pipeline.training.batches import Batch, Batches, DecodedPatches, MemoryPatches, collate
 from wsi_pipeline.training.recipe import DataSettings, Recipe
 from wsi_pipeline.training.sampling import Draw, Indices, Pool, draw_epoch, every, truncate

@@ -68,6 +68,7 @@ def publish(
         context=measured.context,
         threshold=measured.threshold,
         licence="MIT",
+        limits=recipe.limits,
         training={**training, "calibration": measured.calibration, **facts(dataset, split, recipe, fitted)},
         metrics=measured.metrics,
     )
@@ -84,7 +85,7 @@ def facts(dataset: PatchDataset, split: Split, recipe: Recipe, fitted: Fitted) -
         "data": _SOURCES.get(dataset.layout, dataset.layout),
         "patches": {part: class_counts(dataset, indices) for part, indices in split.parts.items()},
         "epochs": len(fitted.history),
-        "recipe": recipe.model_dump(mode="json", exclude={"description"}),
+        "recipe": recipe.model_dump(mode="json", exclude={"description", "limits"}),
         "split": described,
         "software": {"wsi_pipeline": __version__, "python": platform.python_version()}
         | {name: version(name) for name in names},

@@ -131,6 +131,7 @@ class Recipe(_Section):
     """Settings of a training. Two trainings of one recipe on the same data and machine give the same bundle."""
 
     description: str = ""
+    limits: tuple[str, ...] = Field((), description="what the model is not made for, a sentence each, for its card")
     seed: int = Field(0, ge=0, description="of first weights, order and augmentation")
     precision: Literal["auto", "32", "bf16"] = Field("auto", description="bf16: mixed; auto: where it is fast")
     data: DataSettings = DataSettings()
@@ -146,7 +147,8 @@ class Recipe(_Section):
 
     def digest(self) -> str:
         """SHA-256 (hex) of every setting that can change a result."""
-        values = self.model_dump(mode="json", exclude={"description": True, "data": {"workers", "cache", "memory_gb"}})
+        words = {"description": True, "limits": True}
+        values = self.model_dump(mode="json", exclude={**words, "data": {"workers", "cache", "memory_gb"}})
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def as_yaml(self) -> str:
