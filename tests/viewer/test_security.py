@@ -105,6 +105,11 @@ class TestToken:
             assert http.get("/api/run").text == "hello"
             assert http.put("/api/x", content=b"drawn").text == "drawn"
 
+    def test_odd_cookies_of_other_programs_do_not_matter(self):
+        name = SecurityOptions(token=TOKEN).cookie
+        with client(token=TOKEN) as http:
+            assert http.get("/api/run", headers={"Cookie": f'state={{"a":1}}; {name}={TOKEN}; x y=[]'}).text == "hello"
+
     def test_a_program_shows_it_in_a_header(self):
         with client(token=TOKEN) as http:
             assert http.get("/api/run", headers={"Authorization": f"Bearer {TOKEN}"}).text == "hello"

@@ -128,6 +128,7 @@ class TestNormalForm:
             (drawn(properties={"measurements": {"a": math.nan}}), "finite"),
             (drawn(properties={"measurements": {"a": True}}), "finite"),
             (drawn(properties={"measurements": [1]}), "measurements"),
+            (drawn(properties={"measurements": {"\ud800": 1}}), "name"),
             (drawn(properties={"objectType": "cell"}), "objectType"),
             (drawn() | {"properties": [1]}, "cannot be kept"),
             (drawn(id="region 1"), "UUID"),

@@ -49,6 +49,13 @@ class TestDescriptions:
         assert failed["error"]["why"]
         assert failed["idc_mm2"] is None
 
+    def test_a_path_that_is_no_utf8(self, viewer, find, results):
+        file = results / "plain" / "röt 1" / "summary.json"
+        path = "/slides/caf\udce9.svs"
+        file.write_text(json.dumps(summary_of(results, "plain") | {"path": path}), encoding="ascii")
+        answer = viewer.get(f"/api/slides/{find(viewer, 'plain')}")
+        assert (answer.status_code, answer.json()["summary"]["path"]) == (200, path)
+
     def test_a_slide(self, viewer, find, made, slide):
         plain, tta = find(viewer, "plain"), find(viewer, "tta")
         facts = viewer.get(f"/api/slides/{plain}").json()

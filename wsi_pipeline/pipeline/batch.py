@@ -20,6 +20,7 @@ from wsi_pipeline.pipeline.slide import Prepared, prepare, run_job
 from wsi_pipeline.prediction import choose_threshold, prediction_facts
 from wsi_pipeline.report import write_report
 from wsi_pipeline.slides import find_slides
+from wsi_pipeline.slides.files import without_query
 from wsi_pipeline.timing import stage
 
 JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
@@ -72,7 +73,7 @@ def run(
                 "path": str(bundle.path),
                 **prediction_facts(settings, bundle.card),
             },
-            inputs=list(inputs),
+            inputs=[without_query(address) for address in inputs],
             planned=len(jobs),
         )
         record.write()

@@ -198,8 +198,8 @@ def _measurements(given: Any) -> dict[str, float]:
     if not isinstance(given, dict) or len(given) > 100:
         raise ValueError("its measurements are no small object")
     for key, value in given.items():
-        if len(key) > MAX_NAME or type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"its measurement {key[:MAX_NAME]!r} is no finite number")
+        if not key.isprintable() or len(key) > MAX_NAME or type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"its measurement {key[:MAX_NAME]!a} is no finite number with a name")
     return dict(given)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 
 from wsi_pipeline.errors import WsiPipelineError
 from wsi_pipeline.geometry import Box
@@ -14,7 +14,7 @@ from wsi_pipeline.viewer.cards import full_card
 from wsi_pipeline.viewer.describe import describe_failed, describe_results, describe_slide
 from wsi_pipeline.viewer.label import label_jpeg
 from wsi_pipeline.viewer.maps import etag
-from wsi_pipeline.viewer.problems import RequestError
+from wsi_pipeline.viewer.problems import PlainJson, RequestError
 from wsi_pipeline.viewer.results import OVERLAY, SlideEntry
 from wsi_pipeline.viewer.state import Viewer
 from wsi_pipeline.viewer.tiles import JPEG_QUALITY, OVERVIEW_PX
@@ -39,12 +39,12 @@ def make_router(viewer: Viewer) -> APIRouter:
 
 
 def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
-    @router.get("/run", response_class=JSONResponse)
+    @router.get("/run", response_class=PlainJson)
     def results() -> dict[str, Any]:
         """All runs and slides."""
         return describe_results(viewer.results)
 
-    @router.get("/slides/{slide_id}", response_class=JSONResponse)
+    @router.get("/slides/{slide_id}", response_class=PlainJson)
     def slide(slide_id: SlideId) -> dict[str, Any]:
         """One slide: its size, grid, model and summary, and whether its pixels are at hand."""
         entry = viewer.results.slide(slide_id)
@@ -52,7 +52,7 @@ def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
             return describe_failed(entry)
         return describe_slide(entry, viewer.results, viewer.maps.get(entry), viewer.finder)
 
-    @router.get("/slides/{slide_id}/card", response_class=JSONResponse)
+    @router.get("/slides/{slide_id}/card", response_class=PlainJson)
     def card(slide_id: SlideId) -> dict[str, Any]:
         """The card of the model."""
         entry = viewer.results.slide(slide_id)

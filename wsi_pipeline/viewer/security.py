@@ -13,10 +13,10 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -184,12 +184,8 @@ def _welcome(path: str, query: list[tuple[str, str]], options: SecurityOptions, 
 
 
 def _cookie(headers: Headers, name: str) -> str:
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        jar.load(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return jar[name].value if name in jar else ""
+    # http.cookies drops all cookies where one of another program on this machine is odd.
+    return cookie_parser(headers.get("cookie", "")).get(name, "")
 
 
 def _same(given: str, token: str) -> bool:
