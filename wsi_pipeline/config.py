@@ -25,7 +25,7 @@ Arithmetic = Literal["fp32", "bf16", "fp16", "int8"]
 """What a network's numbers are rounded to, once nothing is left to ``auto``."""
 
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Raised when this program comes to give other results for the same slide, model and settings."""
 
 MAP_SECTIONS = frozenset({"tissue", "grid", "prediction"})
@@ -53,7 +53,11 @@ class SlideSettings(_Section):
 class TissueSettings(_Section):
     """What counts as tissue."""
 
-    tissue_max_px: int = Field(2048, ge=64, description="longer side in px of the thumbnail the mask is made from")
+    tissue_max_px: int = Field(
+        2048,
+        ge=64,
+        description="longer side in px of the thumbnail the mask is made from; less on slides of a few mm: 2 µm/px are enough",
+    )
     tissue_min_area_um2: Length = Field(50_000, description="smaller pieces of tissue are dropped, µm²")
     tissue_min_hole_um2: Length = Field(50_000, description="smaller holes in tissue are filled, µm²")
     tissue_closing_um: Length = Field(40, description="gaps up to this width are closed, µm")
