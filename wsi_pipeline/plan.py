@@ -12,7 +12,6 @@ from wsi_pipeline.grid import CellSpec, Grid, mask_fraction, plan_grid
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tissue import TissueMask, find_tissue
 
-
 MASK_UM = 2.0
 """Finest pixel that tissue is looked for on, µm: a tenth of the smoothing that comes first; finer only costs time."""
 
