@@ -24,8 +24,8 @@ _SAMPLE_S = 0.1
 """Between two looks at a child's memory."""
 
 _FAMILY_EVERY = 20
-"""Looks at the process alone for one at it and all its children, which takes the machine from what is measured: at
-every tenth of a second it slowed a run by an eighth."""
+"""After its first seconds, looks at the process alone for one at it and all its children, which takes the machine from
+what is measured: at every tenth of a second it slowed a run by an eighth."""
 
 Row = dict[str, float]
 """What one repetition of one candidate gave, by name."""
@@ -108,7 +108,7 @@ class _Memory:
                     return
                 self.peak_main = max(self.peak_main, main.memory_info().rss)
                 self.peak = max(self.peak, self.peak_main)
-                if look % _FAMILY_EVERY == 0 and (children := main.children(recursive=True)):
+                if (look < _FAMILY_EVERY or look % _FAMILY_EVERY == 0) and (children := main.children(recursive=True)):
                     self.peak = max(self.peak, sum(_resident(process) for process in (main, *children)))
         except psutil.Error:
             return

@@ -1,6 +1,8 @@
 """Who may ask for what: host names, tokens, other sites' pages, sizes, headers."""
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -10,6 +12,12 @@ from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.security import CSP, SecurityMiddleware, SecurityOptions, check, is_loopback
 
 TOKEN = "a-token-of-the-test-0123456789"
+
+
+def run_alone(coroutine: Coroutine) -> None:
+    """Run it in a thread that has no event loop: this one may have one, of a browser driven by other tests."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
 
 
 async def echo(scope, receive, send):
@@ -193,7 +201,7 @@ def test_a_body_that_says_nothing_of_its_length_is_cut_off():
 
     middleware = SecurityMiddleware(echo, SecurityOptions(max_body_bytes=1000))
     with pytest.raises(RequestError) as stopped:  # the application's own handler answers it
-        asyncio.run(middleware(scope([HOST], method="PUT"), receive, send))
+        run_alone(middleware(scope([HOST], method="PUT"), receive, send))
     assert stopped.value.status == 413
     assert sum(taken) == 1100
 
@@ -225,5 +233,5 @@ def test_no_socket_gets_past():
     async def never(*_):
         raise AssertionError("it must not be asked")
 
-    asyncio.run(SecurityMiddleware(never, SecurityOptions())({"type": "websocket"}, never, send))
+    run_alone(SecurityMiddleware(never, SecurityOptions())({"type": "websocket"}, never, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
