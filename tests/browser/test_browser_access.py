@@ -63,7 +63,7 @@ def test_nothing_sticks_out_of_the_window(new_page, server, width):
         assert shown.evaluate(
             "() => [...document.querySelectorAll('.panel')].every(p => p.scrollWidth <= p.clientWidth)"
         )
-    assert shown.locator("#threshold").is_visible()
+    shown.locator("#threshold").wait_for()
 
 
 def test_the_pointers_readout_does_not_talk_by_itself_but_can_be_asked(page, server):

@@ -69,8 +69,8 @@ def test_a_card_leads_to_its_slide_and_back(page, server):
 
 def test_research_use_is_said_everywhere(page, server):
     shown = page.gallery(server)
-    assert shown.get_by_text("For research use only", exact=True).first.is_visible()
+    shown.get_by_text("For research use only", exact=True).first.wait_for()
     page.slide(server)
-    assert shown.get_by_text("For research use only", exact=True).first.is_visible()
+    shown.get_by_text("For research use only", exact=True).first.wait_for()
     shown.click("#model-card")
-    assert shown.locator("dialog").get_by_text("For research use only, not for diagnosis.").is_visible()
+    shown.locator("dialog").get_by_text("For research use only, not for diagnosis.").wait_for()
