@@ -88,7 +88,7 @@ def test_a_slide_becomes_a_map_outlines_pictures_and_numbers(tmp_path, slide, se
     assert summary.analysed_mm2 == pytest.approx(heatmap.grid.cell_area_um2[visited].sum() * 1e-6)
     assert summary.mean_probability == pytest.approx(np.nanmean(probability), rel=1e-5)
     true_tissue = np.pi * 0.4 * 0.4 * 1000 * 800 * 0.0625e-6
-    assert summary.tissue_mm2 == pytest.approx(true_tissue, rel=0.29)  # a small piece: the mask is right to 12 µm
+    assert summary.tissue_mm2 == pytest.approx(true_tissue, rel=0.25)  # a small piece: the mask is right to 10 µm
     assert {"open", "plan", "read", "wait", "network", "write", "regions", "render", "total"} == set(summary.seconds)
     assert summary.note == "For research use only"
 

@@ -69,7 +69,7 @@ def test_a_second_stage_refines_the_map_and_what_is_made_of_it(tmp_path, slide, 
     for summary, heatmap in ((with_context, refined), (without, plain)):
         called = heatmap.probability("IDC") >= np.float32(0.5)
         assert summary.idc_mm2 == pytest.approx(heatmap.grid.cell_area_um2[called].sum() * 1e-6)
-    assert with_context.mean_probability != without.mean_probability
+    assert with_context.idc_mm2 != without.idc_mm2
     assert (with_context.context, without.context) == (True, False)
     assert refined.attributes["provenance"]["model"]["context"]["own"] == 0.6
     assert plain.attributes["provenance"]["model"]["context"] is None

@@ -12,8 +12,9 @@ from wsi_pipeline.grid import CellSpec, Grid, mask_fraction, plan_grid
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tissue import TissueMask, find_tissue
 
-MASK_UM = 2.0
-"""Finest pixel that tissue is looked for on, µm: a tenth of the smoothing that comes first; finer only costs time."""
+MASK_UM = 0.5
+"""Finest pixel that tissue is looked for on, µm. A drawn specimen of 0.7 mm has 0.384 mm² of tissue at
+0.3 to 1 µm, but 0.412 at 2 µm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

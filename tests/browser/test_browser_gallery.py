@@ -68,9 +68,11 @@ def test_a_card_leads_to_its_slide_and_back(page, server):
 
 
 def test_research_use_is_said_everywhere(page, server):
+    from playwright.sync_api import expect
+
     shown = page.gallery(server)
-    shown.get_by_text("For research use only", exact=True).first.wait_for()
+    expect(shown.get_by_text("For research use only", exact=True).first).to_be_visible()
     page.slide(server)
-    shown.get_by_text("For research use only", exact=True).first.wait_for()
+    expect(shown.get_by_text("For research use only", exact=True).first).to_be_visible()
     shown.click("#model-card")
-    shown.locator("dialog").get_by_text("For research use only, not for diagnosis.").wait_for()
+    expect(shown.locator("dialog").get_by_text("For research use only, not for diagnosis.")).to_be_visible()
