@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -17,14 +16,3 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def heard():
-    """Our warnings are heard: libraries that other tests load set up logging as if they were alone."""
-    logging.disable(logging.NOTSET)
-    logging.root.setLevel(logging.WARNING)
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] == "wsi_pipeline":
-            logging.getLogger(name).disabled = False
-            logging.getLogger(name).propagate = True

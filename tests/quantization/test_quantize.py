@@ -1,6 +1,7 @@
 """int8 networks: made, measured, written, and used only as what was measured."""
 
 import json
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from wsi_pipeline.models.card import Weights
 from wsi_pipeline.quantization import quantize
 from wsi_pipeline.quantization.cases import choose_cases
 from wsi_pipeline.quantization.compare import compare
+from wsi_pipeline.quantization.int8 import to_int8
 from wsi_pipeline.quantization.quantize import as_text
 
 NAMES = {"class_names": ("non-IDC", "IDC"), "positive_class": "IDC"}
@@ -124,6 +126,19 @@ def test_no_int8_probability_depends_on_its_company(made):
         together = probabilities(bundle, fields, "openvino-int8", **more)
         assert np.array_equal(probabilities(bundle, fields[order], "openvino-int8", **more), together[order])
         assert np.array_equal(probabilities(bundle, fields[:3], "openvino-int8", **more), together[:3])
+
+
+def test_quantising_silences_no_one_else(made, caplog):
+    import nncf  # its logger takes no part in the others' hierarchy: what handles them may hang on it, too
+
+    original, _ = made
+    logging.getLogger(nncf.__name__).addHandler(caplog.handler)
+    try:
+        to_int8(original, random_fields(4))
+        logging.getLogger("wsi_pipeline.jobs").warning("still heard")
+    finally:
+        logging.getLogger(nncf.__name__).removeHandler(caplog.handler)
+    assert "still heard" in caplog.text
 
 
 def test_an_ensemble_is_quantised_as_a_whole(tmp_path, dataset):

@@ -54,7 +54,8 @@ def to_int8(bundle: ModelBundle, patches: NDArray[np.uint8]) -> Any:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    nncf.set_log_level(logging.ERROR)
+    # Not by nncf.set_log_level: that also raises the level of handlers that are not its own.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     model = convert(FieldNetwork(bundle.build(), bundle.card).eval(), size_px=bundle.card.patch_size_px)
     data = nncf.Dataset([patch[None] for patch in patches])
     ranges = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
