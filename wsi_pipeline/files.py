@@ -35,6 +35,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what killed programs left unfinished in a folder and those below; nobody may be writing there.
+
+    Raises:
+        OSError: where it cannot be removed.
+    """
+    for stray in folder.rglob(".*-part-*"):
+        stray.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it.
 

@@ -55,10 +55,24 @@ class _Maps:
     regions: Sequence[Region]
 
 
+def write_tissue(job: SlideJob, plan: SlidePlan, watch: Stopwatch) -> None:
+    """The picture of the tissue that was found: all that can be written before the map is there.
+
+    Raises:
+        OutputError: where it cannot be written.
+    """
+    with watch.stage("render"):
+        draw_tissue(job.folder / TISSUE, plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=job.slide_id)
+
+
 def write_outputs(
     job: SlideJob, plan: SlidePlan, card: Card, heatmap: Heatmap, *, identity: Identity, watch: Stopwatch
 ) -> Summary:
-    """Regions and pictures of a finished map, and its summary, which is left to the caller to write."""
+    """Regions and pictures of a finished map, and its summary, which is left to the caller to write.
+
+    Raises:
+        OutputError: where a file cannot be written.
+    """
     settings, grid, name = job.settings, plan.grid, card.positive_class
     probability, spread = heatmap.probability(name), heatmap.spread()
     threshold, _ = choose_threshold(settings, card)
@@ -81,7 +95,6 @@ def write_outputs(
 def _draw(job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps) -> None:
     threshold, source = choose_threshold(job.settings, card)
     title, model = job.slide_id, describe_prediction(job.settings, card)
-    draw_tissue(job.folder / TISSUE, plan.thumbnail, plan.tissue, plan.info.require_mpp(), title=title)
     draw_overlay(
         job.folder / OVERLAY,
         plan.thumbnail,

@@ -12,9 +12,11 @@ from wsi_pipeline.grid import CellSpec, Grid, mask_fraction, plan_grid
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tissue import TissueMask, find_tissue
 
-MASK_UM = 0.5
-"""Finest pixel that tissue is looked for on, µm. A drawn specimen of 0.7 mm has 0.384 mm² of tissue at
-0.3 to 1 µm, but 0.412 at 2 µm."""
+MASK_UM = 2.0
+"""Finest pixel that tissue is looked for on, µm. It gives 1 % more tissue than 0.5 µm on a real specimen of 1.5 mm, and
+at most 0.4 % more or less on four drawn ones of 0.7 to 1.6 mm, in a fortieth of the time."""
+MASK_PX = 1000
+"""Longer side in pixels that is always looked at, where the slide has it: the mask's border is right to a pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ def plan_slide(slide: Slide, view: FieldOfView, settings: Settings) -> SlidePlan
     thumbnail = slide.thumbnail(settings.tissue.tissue_max_px)
     tissue = coverage
     if tissue is None:
-        enough_px = ceil(max(slide.info.size.width * mpp.x, slide.info.size.height * mpp.y) / MASK_UM)
+        longest_um = max(slide.info.size.width * mpp.x, slide.info.size.height * mpp.y)
+        enough_px = max(MASK_PX, ceil(longest_um / MASK_UM))
         fine = enough_px < max(thumbnail.pixels.shape[:2])
         tissue = find_tissue(slide.thumbnail(enough_px) if fine else thumbnail, mpp, settings.tissue)
     grid = plan_grid(

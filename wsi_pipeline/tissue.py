@@ -71,6 +71,8 @@ INK_RING_UM = 150.0
 INK_FRINGE_UM, INK_FRINGE_PX = 60.0, 4.0
 """Ink is widened by the larger of the two: its faded rim, and the bleeding of JPEG colour, look like pale eosin."""
 
+MOSTLY = 0.8
+"""Part of the picture's border from which on it was cut out of tissue."""
 
 MAX_STAMP_PX = 16
 """Radius in pixels up to which masks are widened by shifting them, instead of by distances."""
@@ -278,13 +280,21 @@ def _drop_small(mask: _Mask, min_px: float) -> _Mask:
 
 
 def _fill_small(mask: _Mask, min_px: float) -> _Mask:
-    """`mask` with its holes of fewer than `min_px` pixels filled, also those that the picture's border cuts."""
+    """`mask` with its holes of fewer than `min_px` pixels filled.
+
+    A hole may be cut by the picture's border. But where most of the border is not tissue, what touches two sides is a
+    corner beside the tissue, such as the four around a round core.
+    """
     from skimage.measure import label
 
     if not mask.any():
         return mask
     holes = label(~mask, connectivity=1)
-    small = np.bincount(holes.ravel()) < min_px
-    small[0] = False
-    filled: _Mask = mask | small[holes]
-    return filled
+    filled = np.bincount(holes.ravel()) < min_px
+    filled[0] = False
+    sides = holes[0], holes[-1], holes[:, 0], holes[:, -1]
+    if np.mean(np.concatenate(sides) == 0) < MOSTLY:
+        touched = np.bincount(np.concatenate([np.unique(side) for side in sides]), minlength=len(filled))
+        filled &= touched <= 1
+    whole: _Mask = mask | filled[holes]
+    return whole

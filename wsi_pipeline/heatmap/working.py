@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ResultsMismatchError
+from wsi_pipeline.files import remove_parts
 from wsi_pipeline.geometry import Box, FieldOfView, Mpp
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.heatmap.layers import Layers
@@ -69,8 +70,7 @@ def resume(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Gro
     for block in grid.blocks():
         if lacking[slice(*block.rows), slice(*block.cols)].any():
             done[block.index] = 0
-    for stray in folder.rglob(".*-part-*"):
-        stray.unlink()
+    remove_parts(folder)
     group.update_attributes({ATTRIBUTE: attributes})
     return group, done
 

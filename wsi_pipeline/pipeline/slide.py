@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from wsi_pipeline.errors import OutputError, ResultsMismatchError
 from wsi_pipeline.feed import Feed
+from wsi_pipeline.files import remove_parts
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.inference import choose
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import SUMMARY_FILE, Identity, SlideResult, Status, Summary, describe_error
-from wsi_pipeline.outputs import HEATMAP, missing_outputs, remove_derived, write_outputs
+from wsi_pipeline.outputs import HEATMAP, missing_outputs, remove_derived, write_outputs, write_tissue
 from wsi_pipeline.pipeline.scores import CellProgress, begin_heatmap, fill_heatmap, get_bundle, get_predictor
 from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides.discover import MULTI_FILE_SUFFIXES
@@ -83,6 +85,7 @@ def prepare(job: SlideJob) -> Prepared | Summary:
         earlier = _earlier(job, identity)
         if earlier is not None:
             return earlier
+        remove_parts(job.folder)
         with watch.stage("plan"):
             plan = plan_slide(slide, get_bundle(job).view, settings)
     with watch.stage("write"):
@@ -106,9 +109,11 @@ def finish(prepared: Prepared | Summary, on_cells: CellProgress) -> tuple[Summar
         return prepared, False
     job, watch = prepared.job, prepared.watch
     watch.go_on()
-    with prepared.feed:
+    with prepared.feed, ThreadPoolExecutor(1, thread_name_prefix="tissue picture") as beside:
+        tissue = beside.submit(write_tissue, job, prepared.plan, watch)
         predictor = get_predictor(job)
         fill_heatmap(job, prepared.heatmap, prepared.feed, predictor, watch=watch, on_cells=on_cells)
+    tissue.result()
     card = predictor.bundle.card
     summary = write_outputs(job, prepared.plan, card, prepared.heatmap, identity=prepared.identity, watch=watch)
     summary.write(job.folder / SUMMARY_FILE)
