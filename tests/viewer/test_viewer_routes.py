@@ -49,6 +49,16 @@ class TestDescriptions:
         assert failed["error"]["why"]
         assert failed["idc_mm2"] is None
 
+    def test_the_first_slide_can_be_opened_ahead(self, viewer, results):
+        state = viewer.app.state.viewer
+        assert state.pool.open == 0
+        state.warm_up()
+        assert state.pool.open == 1
+        for file in results.rglob("summary.json"):
+            file.write_text("damaged")
+        state.results.look_again()
+        state.warm_up()  # says nothing: the gallery does
+
     def test_a_path_that_is_no_utf8(self, viewer, find, results):
         file = results / "plain" / "röt 1" / "summary.json"
         path = "/slides/caf\udce9.svs"

@@ -64,7 +64,12 @@ def serve(
             limit_concurrency=256,
             timeout_graceful_shutdown=3,
         )
-        on_start = (lambda: _show(address)) if open_browser else (lambda: None)
+
+        def on_start() -> None:
+            Thread(target=app.state.viewer.warm_up, name="warm-up", daemon=True).start()
+            if open_browser:
+                _show(address)
+
         # uvicorn ends all it has begun, and raises the signal again.
         with suppress(KeyboardInterrupt):
             _Server(config, on_start).run(sockets=[listener])

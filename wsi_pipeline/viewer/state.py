@@ -1,5 +1,6 @@
 """The parts of a viewer, put together."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,3 +46,13 @@ class Viewer:
             regions=Regions(maps),
             annotations=Annotations(),
         )
+
+    def warm_up(self) -> None:
+        """Open the first slide, so that whoever comes first does not wait for imports and the disk.
+
+        Whatever is wrong with it is told to those who ask for it.
+        """
+        with suppress(Exception):
+            entry = next((entry for entry in self.results.slides() if entry.status == "done"), None)
+            if entry is not None:
+                self.tiles.thumbnail(self.finder.find(entry), self.maps.get(entry).grid.extent)
