@@ -17,8 +17,9 @@ from tissue_pictures import Scene, draw, iou, jpeg, saturation_threshold, varian
 
 from wsi_pipeline.config import TissueSettings
 from wsi_pipeline.geometry import Mpp, Scale, Thumbnail
+from wsi_pipeline.masks import grow
 from wsi_pipeline.slides.kaggle import index_patches
-from wsi_pipeline.tissue import _grow, find_tissue
+from wsi_pipeline.tissue import find_tissue
 
 MPP = Mpp(0.25, 0.25)
 EOSIN_PINK = (226, 152, 196)
@@ -369,5 +370,5 @@ def test_widening_by_shifts_is_widening_by_distance(radius, down, across, steps,
         distance = np.sqrt(
             ((rows[..., None] - places[:, 0]) * down) ** 2 + ((cols[..., None] - places[:, 1]) * across) ** 2
         )
-        found = _grow(mask, reach, (down, across))
+        found = grow(mask, reach, (down, across))
         assert np.array_equal(found, distance.min(-1) <= reach)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import TissueSettings
 from wsi_pipeline.geometry import Mpp, Scale, Thumbnail
+from wsi_pipeline.masks import Mask, Spacing, drop_small, fill_small, grow, shrink
 
 _Floats = NDArray[np.float32]
-_Mask = NDArray[np.bool_]
-_Spacing = tuple[float, float]
 
 # Colours are natural optical densities, -ln(pixel / glass), so 0.1 is about 10 % of the light. Where a comment says
 # "seen", the figure was measured on six public H&E scans (four of breast) at 2 to 12 µm/px; no scan with pen was at
@@ -71,18 +70,12 @@ INK_RING_UM = 150.0
 INK_FRINGE_UM, INK_FRINGE_PX = 60.0, 4.0
 """Ink is widened by the larger of the two: its faded rim, and the bleeding of JPEG colour, look like pale eosin."""
 
-MOSTLY = 0.8
-"""Part of the picture's border from which on it was cut out of tissue."""
-
-MAX_STAMP_PX = 16
-"""Radius in pixels up to which masks are widened by shifting them, instead of by distances."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TissueMask:
     """Where tissue is, on a raster anchored at level 0."""
 
-    mask: _Mask
+    mask: Mask
     """[height, width]: True on tissue."""
     scale: Scale
     """Level-0 pixels per mask pixel."""
@@ -125,14 +118,14 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     mask = apply_hysteresis_threshold(signal, TISSUE_EDGE, TISSUE_SEED)
     mask &= ~_ink_like_stain(density, mask, pixel_um)
     min_area, min_hole = settings.tissue_min_area_um2 / pixel_um2, settings.tissue_min_hole_um2 / pixel_um2
-    mask = _shrink(_grow(mask, settings.tissue_closing_um / 2, pixel_um), settings.tissue_closing_um / 2, pixel_um)
-    mask = _fill_small(_drop_small(mask, min_area), min_hole)
-    mask = _shrink(mask, SMOOTHING_REACH * max(sigma_um), pixel_um)
-    mask = _fill_small(_drop_small(mask, min_area), min_hole)
+    mask = shrink(grow(mask, settings.tissue_closing_um / 2, pixel_um), settings.tissue_closing_um / 2, pixel_um)
+    mask = fill_small(drop_small(mask, min_area), min_hole)
+    mask = shrink(mask, SMOOTHING_REACH * max(sigma_um), pixel_um)
+    mask = fill_small(drop_small(mask, min_area), min_hole)
     return TissueMask(mask=mask | thumbnail.unreadable, scale=thumbnail.scale)
 
 
-def _glass_colour(pixels: NDArray[np.uint8], readable: _Mask) -> _Floats:
+def _glass_colour(pixels: NDArray[np.uint8], readable: Mask) -> _Floats:
     """Colour of the slide's glass, [3]: the commonest brightness among bright, unstained and even places.
 
     Its brightness matters little, since all that is measured later is colour; its tint matters. Pure white is left
@@ -171,7 +164,7 @@ def _stain_signal(density: _Floats) -> _Floats:
     return signal
 
 
-def _ink_like_stain(density: _Floats, stained: _Mask, pixel_um: _Spacing) -> _Mask:
+def _ink_like_stain(density: _Floats, stained: Mask, pixel_um: Spacing) -> Mask:
     """Red ink, and blue ink too thick to look blue: flat, dense places with more glass than tissue around them."""
     from skimage.measure import label
     from skimage.segmentation import expand_labels
@@ -180,7 +173,7 @@ def _ink_like_stain(density: _Floats, stained: _Mask, pixel_um: _Spacing) -> _Ma
     reddish = (blue >= RED_INK_BLUE_SHARE * green) | (green >= RED_INK_DENSE_GREEN)
     vivid_red = (green >= RED_INK_GREEN) & (red <= RED_INK_RED_SHARE * green) & reddish
     navy = (red + green + blue >= 3 * NAVY_DENSITY) & (red >= NAVY_RED_SHARE * green)
-    like = _grow(_shrink(vivid_red | navy, INK_WIDTH_UM / 2, pixel_um), INK_WIDTH_UM / 2, pixel_um)
+    like = grow(shrink(vivid_red | navy, INK_WIDTH_UM / 2, pixel_um), INK_WIDTH_UM / 2, pixel_um)
     if not like.any():
         return like
     places = label(like)
@@ -188,11 +181,11 @@ def _ink_like_stain(density: _Floats, stained: _Mask, pixel_um: _Spacing) -> _Ma
     fringe = max(INK_FRINGE_UM, INK_FRINGE_PX * max(pixel_um))
     inner = expand_labels(places, fringe, spacing=pixel_um)
     ring = np.where(inner == 0, expand_labels(places, fringe + INK_RING_UM, spacing=pixel_um), 0)
-    core = np.where(_shrink(like, INK_RIM_PX, (1.0, 1.0)), places, 0)  # the rim is a mixture with glass
+    core = np.where(shrink(like, INK_RIM_PX, (1.0, 1.0)), places, 0)  # the rim is a mixture with glass
     flat = _roughness(green, within=core > 0) <= INK_ROUGHNESS * green
     is_ink = (_share(flat, core, count) > 0.5) & (_share(~stained, ring, count) > 0.5)
     is_ink[0] = False
-    return _grow(is_ink[places], fringe, pixel_um)
+    return grow(is_ink[places], fringe, pixel_um)
 
 
 def _mean(values: _Floats) -> _Floats:
@@ -207,7 +200,7 @@ def _least(values: NDArray[Any]) -> NDArray[Any]:
     return least
 
 
-def _share(mask: _Mask, labels: NDArray[np.intp], count: int) -> NDArray[np.float64]:
+def _share(mask: Mask, labels: NDArray[np.intp], count: int) -> NDArray[np.float64]:
     """Part of each label's pixels that are in `mask`, [count]; 0 where a label has no pixels."""
     size = np.bincount(labels.ravel(), minlength=count)
     return np.bincount(labels.ravel(), weights=mask.ravel(), minlength=count) / np.maximum(size, 1)
@@ -221,7 +214,7 @@ def _smooth(values: _Floats, sigma_px: list[float]) -> _Floats:
     return smoothed
 
 
-def _roughness(values: _Floats, within: _Mask | None = None) -> _Floats:
+def _roughness(values: _Floats, within: Mask | None = None) -> _Floats:
     """Standard deviation within about five pixels, [height, width], of the places `within` alone where given."""
     weight = np.ones_like(values) if within is None else within.astype(np.float32)
     sigma_px = [1.5, 1.5]
@@ -229,72 +222,3 @@ def _roughness(values: _Floats, within: _Mask | None = None) -> _Floats:
     mean, square = _smooth(values * weight, sigma_px) / total, _smooth(values**2 * weight, sigma_px) / total
     deviation: _Floats = np.sqrt(np.maximum(square - mean**2, 0))
     return deviation
-
-
-def _grow(mask: _Mask, radius: float, spacing: _Spacing) -> _Mask:
-    """`mask` and all within `radius` of it."""
-    if radius <= 0 or not mask.any():  # distances to nothing are undefined
-        return mask
-    reach = [int(radius / step) + 1 for step in spacing]
-    if max(reach) > MAX_STAMP_PX:
-        from skimage.morphology import isotropic_dilation
-
-        grown: _Mask = isotropic_dilation(mask, radius, spacing=spacing)
-        return grown
-    return _stamp(mask, radius, spacing, reach)
-
-
-def _stamp(mask: _Mask, radius: float, spacing: _Spacing, reach: list[int]) -> _Mask:
-    """The same for a radius of few pixels, where it is much quicker: an ellipse laid over each pixel, row by row."""
-    (down, across), (height, width) = reach, mask.shape
-    padded = np.pad(mask, ((down, down), (across, across)))
-    grown, wide, half = np.zeros_like(mask), padded.copy(), 0
-    # From the ellipse's tips to its middle: rows become wider, so what is widened is widened on.
-    for dy in range(down, -1, -1):
-        # Rounded just as scipy's distance transform rounds, so that both ways give the same mask.
-        distance = np.sqrt((dy * spacing[0]) ** 2 + (np.arange(across + 1) * spacing[1]) ** 2)
-        reached = np.count_nonzero(distance <= radius)
-        for further in range(half + 1, reached):
-            wide[:, further:] |= padded[:, :-further]
-            wide[:, :-further] |= padded[:, further:]
-            half = further
-        for row in {down - dy, down + dy} if reached else ():
-            grown |= wide[row : row + height, across : across + width]
-    return grown
-
-
-def _shrink(mask: _Mask, radius: float, spacing: _Spacing) -> _Mask:
-    """`mask` without all within `radius` of what is not mask; the picture's border shrinks nothing."""
-    return ~_grow(~mask, radius, spacing) if mask.any() else mask
-
-
-def _drop_small(mask: _Mask, min_px: float) -> _Mask:
-    """`mask` without the pieces of fewer than `min_px` pixels; pieces that touch at corners are one."""
-    from skimage.measure import label
-
-    pieces = label(mask, connectivity=2)
-    large = np.bincount(pieces.ravel()) >= min_px
-    large[0] = False
-    kept: _Mask = large[pieces]
-    return kept
-
-
-def _fill_small(mask: _Mask, min_px: float) -> _Mask:
-    """`mask` with its holes of fewer than `min_px` pixels filled.
-
-    A hole may be cut by the picture's border. But where most of the border is not tissue, what touches two sides is a
-    corner beside the tissue, such as the four around a round core.
-    """
-    from skimage.measure import label
-
-    if not mask.any():
-        return mask
-    holes = label(~mask, connectivity=1)
-    filled = np.bincount(holes.ravel()) < min_px
-    filled[0] = False
-    sides = holes[0], holes[-1], holes[:, 0], holes[:, -1]
-    if np.mean(np.concatenate(sides) == 0) < MOSTLY:
-        touched = np.bincount(np.concatenate([np.unique(side) for side in sides]), minlength=len(filled))
-        filled &= touched <= 1
-    whole: _Mask = mask | filled[holes]
-    return whole
