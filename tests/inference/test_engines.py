@@ -11,8 +11,6 @@ from plain import CPU, bundle_of, ensemble_of, plain_probabilities, random_field
 from wsi_pipeline.errors import BundleError, ConfigError, InferenceError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.inference.engines import choose_engine, make_engine
-from wsi_pipeline.inference.fields import fold
-from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
 
 EXACT = ["torch", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
@@ -92,14 +90,6 @@ def test_no_probability_depends_on_its_company(engine, precision, batch_size):
     assert np.array_equal(found.probabilities(fields[order]), together[order])
     assert np.array_equal(found.probabilities(fields[:3]), together[:3])
     assert np.array_equal(found.probabilities(fields[37:38]), together[37:38])
-
-
-def test_folding_leaves_no_batch_norm_behind_a_convolution_and_the_network_as_it_was():
-    network = build_network("torchvision/resnet18", 2).eval()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    folded = fold(network)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ The module is what engines run, compile or convert, so that resizing and normali
 """
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wsi_pipeline.inference.rewrite import rewrite
 from wsi_pipeline.models.card import Card
-from wsi_pipeline.models.ensemble import Ensemble, Member
+from wsi_pipeline.models.ensemble import Ensemble
 
 
 class FieldNetwork(nn.Module):
@@ -25,8 +25,8 @@ class FieldNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
-        self.network = fold(network)
         self.side = card.input_px
+        self.network = rewrite(network, self.side)
         mean, std = torch.tensor(card.mean), torch.tensor(card.std)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
@@ -43,35 +43,6 @@ class FieldNetwork(nn.Module):
         ask = self.network.member_probabilities if isinstance(self.network, Ensemble) else self.network
         answers: Tensor = ask(x)
         return answers.float()
-
-
-def fold(network: nn.Module) -> nn.Module:
-    """The network with each batch norm folded into the convolution before it: exact but for rounding.
-
-    An ensemble's members are folded one by one; what is not written in Python (TorchScript) stays as it is.
-    """
-    if isinstance(network, Ensemble):
-        for member in network.members:
-            if isinstance(member, Member):
-                member.network = fold(member.network)
-        return network
-    norms = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    if isinstance(network, torch.jit.ScriptModule) or not norms:
-        return network
-    graph = fx.symbolic_trace(network)
-    modules = dict(graph.named_modules())
-    for node in list(graph.graph.nodes):
-        before = node.args[0] if node.args else None
-        if not (isinstance(before, fx.Node) and before.op == node.op == "call_module" and len(before.users) == 1):
-            continue
-        convolution, norm = modules[str(before.target)], modules[str(node.target)]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            graph.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
-            node.replace_all_uses_with(before)
-            graph.graph.erase_node(node)
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return graph.eval()
 
 
 def cut_fields(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
