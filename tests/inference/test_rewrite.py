@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wsi_pipeline.inference.rewrite import MapProduct, fold, multiply_small_maps, rewrite
+from wsi_pipeline.inference.rewrite import fold, rewrite, rewrite_small_maps
+from wsi_pipeline.inference.small_maps import MapProduct, WinogradConvolution
 from wsi_pipeline.models.architectures import build_network
 
 
@@ -37,17 +38,47 @@ def test_a_product_gives_what_the_convolution_gives(size, kernel, stride, paddin
         torch.testing.assert_close(MapProduct(convolution, *size)(maps), convolution(maps), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("side_px", "products"), [(50, 3), (32, 7), (96, 0)])
-def test_only_convolutions_over_maps_smaller_than_their_kernel_are_replaced(side_px, products):
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    bias=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_winograd_gives_what_the_convolution_gives(size, channels, bias, seed):
+    torch.manual_seed(seed)
+    convolution = nn.Conv2d(*channels, 3, padding=1, bias=bias)
+    maps = torch.randn(2, channels[0], *size)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            WinogradConvolution(convolution, *size)(maps), convolution(maps), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(("side_px", "products", "winograds"), [(50, 3, 3), (32, 7, 3), (96, 0, 3), (224, 0, 0)])
+def test_only_convolutions_over_small_maps_are_replaced(side_px, products, winograds):
     torch.manual_seed(0)
     network = build_network("torchvision/resnet18", 2).eval()
-    written = rewrite(network, side_px)
-    found = [name for name, module in written.named_modules() if isinstance(module, MapProduct)]
-    assert len(found) == products
-    assert all(name.startswith(("layer3.", "layer4.")) for name in found)
     fields = torch.randn(4, 3, side_px, side_px)
     with torch.inference_mode():
-        torch.testing.assert_close(written(fields), network(fields), rtol=1e-4, atol=1e-4)
+        expected = network(fields)
+        for winograd in (False, True):
+            written = rewrite(network, side_px, winograd=winograd)
+            kinds = [type(module) for module in written.modules()]
+            assert kinds.count(MapProduct) == products
+            assert kinds.count(WinogradConvolution) == (winograds if winograd else 0)
+            torch.testing.assert_close(written(fields), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_winograd_rounds_to_a_millionth():
+    """Against float64, on a ResNet-18's own sizes."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
+    maps = torch.randn(64, 256, 4, 4).relu()
+    with torch.inference_mode():
+        found = WinogradConvolution(convolution, 4, 4)(maps)
+        exact = convolution.double()(maps.double())
+    assert ((found - exact).square().mean() / exact.square().mean()).sqrt() < 2e-6
 
 
 def test_grouped_dilated_and_mirrored_convolutions_stay():
@@ -57,5 +88,7 @@ def test_grouped_dilated_and_mirrored_convolutions_stay():
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 3, padding="same"),
     )
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(2), layers).eval()
-    assert not any(isinstance(module, MapProduct) for module in multiply_small_maps(network, 8).modules())
+    for size in (2, 4):
+        network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(size), layers).eval()
+        kinds = {type(module) for module in rewrite_small_maps(network, 8, winograd=True).modules()}
+        assert not kinds & {MapProduct, WinogradConvolution}

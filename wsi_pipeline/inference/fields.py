@@ -23,10 +23,11 @@ class FieldNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, card: Card) -> None:
+    def __init__(self, network: nn.Module, card: Card, *, winograd: bool = False) -> None:
+        """Rewrite a network, which is used up; see `rewrite`."""
         super().__init__()
         self.side = card.input_px
-        self.network = rewrite(network, self.side)
+        self.network = rewrite(network, self.side, winograd=winograd)
         mean, std = torch.tensor(card.mean), torch.tensor(card.std)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)

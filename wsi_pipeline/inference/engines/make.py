@@ -39,19 +39,21 @@ def make_engine(
 
 def _make(bundle: ModelBundle, device: torch.device, choice: Choice, batch_size: int) -> Engine:
     size = bundle.card.patch_size_px
+
+    def network() -> FieldNetwork:
+        # On a GPU cuDNN chooses by itself.
+        winograd = device.type == "cpu" and choice.arithmetic == "fp32"
+        return FieldNetwork(bundle.build(), bundle.card, winograd=winograd).eval()
+
     if choice.engine in OPENVINO:
         from wsi_pipeline.inference.engines.openvino_engine import OpenVinoEngine, convert, read
 
-        model = read(_int8(bundle)) if choice.engine == "openvino-int8" else convert(_network(bundle), size_px=size)
+        model = read(_int8(bundle)) if choice.engine == "openvino-int8" else convert(network(), size_px=size)
         return OpenVinoEngine(model, arithmetic=choice.arithmetic, batch_size=batch_size, size_px=size)
     from wsi_pipeline.inference.engines.torch_engine import TorchEngine
 
     compiled = choice.engine == "compile"
-    return TorchEngine(_network(bundle), device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
-
-
-def _network(bundle: ModelBundle) -> FieldNetwork:
-    return FieldNetwork(bundle.build(), bundle.card).eval()
+    return TorchEngine(network(), device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
 
 
 def _int8(bundle: ModelBundle) -> Path:
