@@ -1,6 +1,7 @@
 """How tests look at a page of the viewer."""
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,34 @@ def link_values(page: Any) -> dict[str, str]:
     """What the address says of the view, once it has settled."""
     settle(page)
     return dict(page.evaluate("() => [...new URLSearchParams(location.hash.split('?')[1] ?? '')]"))
+
+
+def saved(server) -> list[dict]:
+    """The annotations in the file beside the result."""
+    file = server.results / "dark" / "phantom A" / "annotations.geojson"
+    return json.loads(file.read_text())["features"] if file.exists() else []
+
+
+def wait_saved(shown) -> None:
+    """Wait until all that was drawn is saved."""
+    shown.wait_for_selector(".save-status.saved")
+    shown.wait_for_timeout(50)
+
+
+def draw_square(shown, side: int = 120, at: tuple[int, int] = (0, 0)) -> None:
+    """Draw freehand round a place, given from the middle of the view."""
+    x, y = stage_centre(shown)
+    x, y = x + at[0], y + at[1]
+    shown.get_by_role("button", name="Freehand").click()
+    shown.mouse.move(x, y)
+    shown.mouse.down()
+    for dx, dy in ((side, 0), (side, side), (0, side), (0, 3)):
+        shown.mouse.move(x + dx, y + dy, steps=4)
+    shown.mouse.up()
+    shown.keyboard.press("Escape")
+
+
+def forgive_lost_requests(page) -> None:
+    """The browser itself writes of requests that failed, and OpenSeadragon of tiles that were on their way."""
+    lost = ("Failed to load resource", "failed to load")
+    page.faults[:] = [fault for fault in page.faults if not any(words in fault for words in lost)]

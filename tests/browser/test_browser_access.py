@@ -1,6 +1,7 @@
 """For everyone, and from nowhere else: accessibility by axe-core, the content security policy, small screens."""
 
 import pytest
+from looking import settle
 
 AXE_FAULTS = {"serious", "critical"}
 
@@ -101,3 +102,24 @@ def test_the_colours_are_those_of_matplotlib(page, server):
         seen = ((table / 255) ** 2.2 @ np.array(kind).T).clip(0, 1) ** (1 / 2.2) * 255
         low, middle, high = seen[0], seen[127], seen[255]
         assert min(np.linalg.norm(a - b) for a, b in ((low, middle), (middle, high), (low, high))) > 100
+
+
+def test_the_focus_stays_on_the_row_that_was_picked_with_a_key(page, server):
+    shown = page.slide(server)
+    shown.locator(".regions .region").nth(1).focus()
+    shown.keyboard.press("Enter")
+    shown.wait_for_selector(".regions li.picked")
+    focused = "() => document.activeElement === document.querySelectorAll('.regions .region')[1]"
+    assert shown.evaluate(focused)
+    shown.keyboard.press(".")
+    assert shown.evaluate(focused)
+
+
+def test_a_tool_that_was_chosen_with_a_key_can_be_used_with_keys(page, own_server):
+    shown = page.slide(own_server)
+    shown.get_by_role("button", name="Corners").focus()
+    for key in ("Enter", "Enter", "ArrowRight", "Enter", "ArrowDown", "Enter", "Shift+Enter"):
+        shown.keyboard.press(key)
+        settle(shown)
+    shown.wait_for_selector(".save-status.saved")
+    assert shown.locator(".annotations li").count() == 1

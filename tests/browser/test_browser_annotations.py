@@ -1,35 +1,9 @@
 """What is drawn is saved beside the result, and not lost on the way there."""
 
-import json
-
 import pytest
-from looking import settle, stage_centre
+from looking import draw_square, forgive_lost_requests, saved, settle, stage_centre, wait_saved
 
 from wsi_pipeline.extraction.annotations import read_annotations
-
-
-def saved(server) -> list[dict]:
-    """The annotations in the file beside the result."""
-    file = server.results / "dark" / "phantom A" / "annotations.geojson"
-    return json.loads(file.read_text())["features"] if file.exists() else []
-
-
-def wait_saved(shown) -> None:
-    shown.wait_for_selector(".save-status.saved")
-    shown.wait_for_timeout(50)
-
-
-def draw_square(shown, side: int = 120, at: tuple[int, int] = (0, 0)) -> None:
-    """Draw freehand round a place, given from the middle of the view."""
-    x, y = stage_centre(shown)
-    x, y = x + at[0], y + at[1]
-    shown.get_by_role("button", name="Freehand").click()
-    shown.mouse.move(x, y)
-    shown.mouse.down()
-    for dx, dy in ((side, 0), (side, side), (0, side), (0, 3)):
-        shown.mouse.move(x + dx, y + dy, steps=4)
-    shown.mouse.up()
-    shown.keyboard.press("Escape")
 
 
 def test_a_drawn_outline_is_saved_for_qupath_and_extract_and_is_there_after_a_reload(page, own_server):
@@ -127,12 +101,6 @@ def test_an_outline_that_crosses_itself_becomes_one_that_does_not(page, own_serv
     read = read_annotations(file)
     assert read.notes == ()
     assert len(read.shapes["IDC"]) == 1
-
-
-def forgive_lost_requests(page) -> None:
-    """The browser itself writes of requests that failed, and OpenSeadragon of tiles that were on their way."""
-    lost = ("Failed to load resource", "failed to load")
-    page.faults[:] = [fault for fault in page.faults if not any(words in fault for words in lost)]
 
 
 def test_nothing_is_lost_when_the_server_goes_away_and_the_page_is_closed(page, own_server):

@@ -1,9 +1,10 @@
 /** The panel of annotations: tools, class, list, and whether all is saved. */
 
-import { describeAnnotation, rgb } from "./annotate.js";
+import { describeAnnotation } from "./annotation-features.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { counted } from "./format.js";
 import { openDialog } from "./keyboard.js";
+import { keyedList } from "./keyed-list.js";
 import { slideUrl } from "./api.js";
 
 const SAVED_WORDS = {
@@ -21,47 +22,92 @@ const SAVED_WORDS = {
  * @param {(feature: import("./api.js").Feature) => void} fly
  */
 export function annotationsPart(annotator, store, fly) {
-  const status = h("p", { class: "save-status", role: "status" });
+  const tools = toolsPart(annotator, store);
+  const status = statusPart(store);
   const list = h("ol", { class: "annotations" });
+  const showRows = keyedList(list);
+  const visible = h("input", { type: "checkbox", id: "annotations-visible", checked: true, onchange: () => annotator.setVisible(visible.checked) });
+  const showList = () => showRows(store.features.map((feature) => row(feature, annotator, store, fly)));
+  const show = () => {
+    visible.checked = annotator.layer.visible;
+    tools.show();
+    status.show();
+    showList();
+  };
+  store.addEventListener("change", show);
+  store.addEventListener("status", status.show);
+  annotator.drawing.addEventListener("mode", tools.show);
+  annotator.addEventListener("select", showList);
+  const download = h("a", { class: "button", href: slideUrl(store.id, "/annotations?download=1"), download: "" }, icon("download"), "Annotations as GeoJSON");
+  const element = h("div", {}, tools.element, status.element, list, h("label", { class: "check" }, visible, "Show annotations"), download);
+  return { element, show };
+}
+
+/**
+ * What draws, and as what.
+ * @param {import("./annotate.js").Annotator} annotator
+ * @param {import("./annotation-store.js").AnnotationStore} store
+ */
+function toolsPart(annotator, store) {
+  const { classes, drawing } = annotator;
   const freehand = tool("freehand", "freehand", "Freehand", annotator);
   const corners = tool("polygon", "corners", "Corners", annotator);
   const undo = iconButton("undo", "Undo (Ctrl+Z)", () => store.undo());
   const redo = iconButton("redo", "Redo (Ctrl+Shift+Z)", () => store.redo());
   const guide = h("p", { class: "hint", role: "status" });
-  const select = h("select", { id: "annotation-class", onchange: () => { annotator.choice = annotator.classes[select.selectedIndex]; } }, annotator.classes.map(({ name, label }) => h("option", { value: name }, label)));
-  const finish = h("button", { type: "button", onclick: () => annotator.finish() }, "Close the outline");
-  const visible = h("input", { type: "checkbox", id: "annotations-visible", checked: true, onchange: () => { annotator.visible = visible.checked; annotator.pane.redraw(); } });
+  const select = h("select", { id: "annotation-class", onchange: () => { annotator.choice = classes[select.selectedIndex]; } }, classes.map(({ name, label }) => h("option", { value: name }, label)));
+  const finish = h("button", { type: "button", onclick: () => drawing.finish() }, "Close the outline");
   const show = () => {
-    const { mode, points } = annotator;
+    const { mode, points } = drawing;
     freehand.setAttribute("aria-pressed", String(mode === "freehand"));
     corners.setAttribute("aria-pressed", String(mode === "corners"));
     undo.disabled = !store.past.length;
     redo.disabled = !store.undone.length;
     finish.hidden = mode !== "corners" || points.length < 3;
-    visible.checked = annotator.visible;
-    guide.textContent = guidance(mode, points.length);
-    fill(status, store.status === "saved" && !store.features.length ? "" : SAVED_WORDS[store.status], store.why && store.status === "refused" ? ` ${store.why}` : "");
-    status.className = `save-status ${store.status}`;
-    fill(list, store.features.map((feature) => row(feature, annotator, store, fly)));
-    if (store.status === "conflict") askOnce(store);
+    const text = guidance(mode, points.length);
+    if (guide.textContent !== text) guide.textContent = text;
   };
-  store.addEventListener("change", show);
-  store.addEventListener("status", show);
-  annotator.addEventListener("mode", show);
-  annotator.addEventListener("select", show);
-  const download = h("a", { class: "button", href: slideUrl(store.id, "/annotations?download=1"), download: "" }, icon("download"), "Annotations as GeoJSON");
-  const element = h("div", {},
+  const element = [
     h("div", { class: "tools", role: "toolbar", "aria-label": "Drawing" }, freehand, corners, undo, redo),
     h("div", { class: "choice" }, h("label", { for: "annotation-class" }, "Draw as"), select),
-    guide, finish, status, list,
-    h("label", { class: "check" }, visible, "Show annotations"),
-    download);
+    guide, finish,
+  ];
+  return { element, show };
+}
+
+/** Whether all is saved; where somebody else has saved too, the question what is kept. @param {import("./annotation-store.js").AnnotationStore} store */
+function statusPart(store) {
+  const element = h("p", { class: "save-status", role: "status" });
+  /** @type {HTMLDialogElement | null} */
+  let asking = null;
+  const ask = () => {
+    if (asking) return;
+    asking = askWhatIsKept(store);
+    asking.addEventListener("close", () => { asking = null; });
+  };
+  let before = "";
+  const show = () => {
+    const { status, why } = store;
+    const empty = status === "saved" && !store.features.length;
+    fill(element, empty ? "" : SAVED_WORDS[status], why && status === "refused" ? ` ${why}` : "",
+      status === "conflict" && h("button", { type: "button", onclick: ask }, "Choose"));
+    element.className = `save-status ${status}`;
+    if (status === "conflict" && before !== status) ask();
+    before = status;
+  };
   return { element, show };
 }
 
 /** @param {"freehand" | "polygon"} picture @param {"freehand" | "corners"} mode @param {string} label @param {import("./annotate.js").Annotator} annotator */
 function tool(picture, mode, label, annotator) {
-  return h("button", { type: "button", class: "tool", "aria-pressed": "false", onclick: () => annotator.setMode(annotator.mode === mode ? "none" : mode) }, icon(picture), label);
+  return h("button", { type: "button", class: "tool", "aria-pressed": "false", onclick: () => choose(annotator, mode) }, icon(picture), label);
+}
+
+/** @param {import("./annotate.js").Annotator} annotator @param {"freehand" | "corners"} mode */
+function choose(annotator, mode) {
+  annotator.toggleMode(mode);
+  // Enter would else press the button again, and set no corner.
+  if (annotator.drawing.mode !== "none") annotator.pane.focus();
 }
 
 /** @param {string} mode @param {number} points */
@@ -75,27 +121,38 @@ function guidance(mode, points) {
 /**
  * @param {import("./api.js").Feature} feature @param {import("./annotate.js").Annotator} annotator
  * @param {import("./annotation-store.js").AnnotationStore} store @param {(feature: import("./api.js").Feature) => void} fly
+ * @returns {import("./keyed-list.js").Row}
  */
 function row(feature, annotator, store, fly) {
-  const { name, className, area } = describeAnnotation(feature);
-  const picked = annotator.selected === feature.id;
-  const known = annotator.classes.some((one) => one.name === className);
-  const swatch = h("span", { class: "swatch", "aria-hidden": "true" });
-  swatch.style.background = rgb(feature.properties.classification?.color ?? [120, 60, 160]);
-  const button = h("button", { type: "button", class: "region", "aria-current": picked ? "true" : null, onclick: () => { annotator.select(feature.id); fly(feature); } },
-    swatch, h("span", { class: "region-name" }, name), h("span", { class: "region-area" }, area));
-  const editor = picked && h("div", { class: "editor" },
-    h("label", { class: "field" }, h("span", {}, "Name"), h("input", { type: "text", maxlength: 200, value: name, onchange: (/** @type {any} */ event) => annotator.rename(feature.id, event.target.value.trim() || name) })),
-    h("label", { class: "field" }, h("span", {}, "Class"), h("select", { onchange: (/** @type {any} */ event) => annotator.reclassify(feature.id, event.target.value) },
-      !known && h("option", { value: className, selected: true }, className),
-      annotator.classes.map((one) => h("option", { value: one.name, selected: one.name === className }, one.label)))));
-  return h("li", { class: picked ? "picked" : "", dataset: { id: feature.id } }, button, iconButton("delete", `Delete ${name}`, () => store.remove(feature.id), { class: "icon-button small" }), editor);
+  const { id } = feature;
+  const description = describeAnnotation(feature);
+  const picked = annotator.selected === id;
+  const make = () => {
+    const { name, area, color } = description;
+    const swatch = h("span", { class: "swatch", "aria-hidden": "true" });
+    swatch.style.background = color;
+    const button = h("button", { type: "button", class: "region", "aria-current": picked ? "true" : null, onclick: () => { annotator.select(id); fly(feature); } },
+      swatch, h("span", { class: "region-name" }, name), h("span", { class: "region-area" }, area));
+    return h("li", { class: picked ? "picked" : "", dataset: { id } }, button,
+      iconButton("delete", `Delete ${name}`, () => store.remove(id), { class: "icon-button small" }), picked && editor(id, description, annotator));
+  };
+  return { id, looks: [description, picked], make };
 }
 
-/** Two people, or two tabs, changed the same annotations. @param {any} store */
-function askOnce(store) {
-  if (store.asking) return;
-  store.asking = true;
+/** Name and class, to be changed. @param {string} id @param {ReturnType<typeof describeAnnotation>} description @param {import("./annotate.js").Annotator} annotator */
+function editor(id, { name, className }, annotator) {
+  const known = annotator.classes.some((one) => one.name === className);
+  const rename = (/** @type {any} */ event) => annotator.rename(id, event.target.value.trim() || name);
+  const reclassify = (/** @type {any} */ event) => annotator.reclassify(id, event.target.value);
+  return h("div", { class: "editor" },
+    h("label", { class: "field" }, h("span", {}, "Name"), h("input", { type: "text", maxlength: 200, value: name, onchange: rename })),
+    h("label", { class: "field" }, h("span", {}, "Class"), h("select", { onchange: reclassify },
+      !known && h("option", { value: className, selected: true }, className),
+      annotator.classes.map((one) => h("option", { value: one.name, selected: one.name === className }, one.label)))));
+}
+
+/** Two people, or two tabs, changed the same annotations. @param {import("./annotation-store.js").AnnotationStore} store */
+function askWhatIsKept(store) {
   const theirs = store.theirs?.length ?? 0;
   const choose = (/** @type {"both" | "mine" | "theirs"} */ what) => () => { store.resolve(what); dialog.close(); };
   const dialog = openDialog(
@@ -107,5 +164,5 @@ function askOnce(store) {
       h("button", { type: "button", onclick: choose("theirs") }, "Keep the others only")),
     h("p", { class: "hint" }, "“Keep both” takes every annotation of either; where both changed the same one, yours."),
   );
-  dialog.addEventListener("close", () => { store.asking = false; });
+  return dialog;
 }

@@ -35,6 +35,12 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether asking again would get the same answer. @param {unknown} error */
+export function isFinal(error) {
+  if (!(error instanceof ApiError)) return error instanceof SyntaxError;
+  return error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429;
+}
+
 /**
  * @param {string} path relative to the page
  * @param {RequestInit} [options]

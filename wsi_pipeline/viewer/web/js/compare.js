@@ -13,10 +13,10 @@ export function linkPanes(one, other) {
   let leader = one;
   const follow = (/** @type {Pane} */ from, /** @type {Pane} */ to) => () => {
     if (leader !== from || !to.viewer.isOpen()) return;
-    const there = from.where();
-    const here = to.where();
+    const there = from.camera.where();
+    const here = to.camera.where();
     const moved = Math.abs(there.x - here.x) + Math.abs(there.y - here.y) > 1e-6;
-    if (moved || there.zoom !== here.zoom || there.rotation !== here.rotation) to.goTo(there, true);
+    if (moved || there.zoom !== here.zoom || there.rotation !== here.rotation) to.camera.goTo(there, true);
   };
   one.addEventListener("lead", () => { leader = one; });
   other.addEventListener("lead", () => { leader = other; });
@@ -39,7 +39,7 @@ function crosshair(pane) {
   return (/** @type {{ x: number, y: number } | null} */ place) => {
     mark.hidden = !place;
     if (!place) return;
-    const [x, y] = pane.toScreen(place.x, place.y);
+    const [x, y] = pane.camera.toScreen(place.x, place.y);
     mark.style.transform = `translate(${x}px, ${y}px)`;
   };
 }

@@ -6,7 +6,7 @@ import { area, counted, percent } from "./format.js";
 import { histogram } from "./histogram.js";
 import { regionsDownload } from "./api.js";
 import { showCard } from "./card.js";
-import { BRIGHTEST_SPREAD } from "./result-view.js";
+import { BRIGHTEST_SPREAD } from "./result-painting.js";
 
 /**
  * @typedef {import("./result-view.js").ResultView} ResultView

@@ -28,7 +28,7 @@ export class CellGrid {
 
   /**
    * Cells that a box of level 0 touches, half-open.
-   * @param {import("./pane.js").Box} box
+   * @param {import("./pane-camera.js").Box} box
    */
   range({ left, top, right, bottom }) {
     const bound = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(most, Math.max(0, value));

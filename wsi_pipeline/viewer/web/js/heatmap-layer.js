@@ -5,7 +5,7 @@ import { indexAt } from "./grid.js";
 
 /**
  * @typedef {{ map: string, low: number, high: number, threshold: number, fade: boolean, top?: number }} Scale
- * @typedef {import("./pane.js").Frame} Frame
+ * @typedef {import("./pane-camera.js").Frame} Frame
  */
 
 /** Below so many device pixels a cell is drawn from the ready picture, reduced; above, cell by cell. */

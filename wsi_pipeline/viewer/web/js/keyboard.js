@@ -44,6 +44,24 @@ export function listenKeys(table) {
   return () => document.removeEventListener("keydown", pressed);
 }
 
+/**
+ * Ctrl+Z and its kin; in a field they belong to what is typed there.
+ * @param {(again: boolean) => void} undo again: redo instead
+ * @returns {() => void} ends listening
+ */
+export function listenUndo(undo) {
+  const pressed = (/** @type {KeyboardEvent} */ event) => {
+    const field = /** @type {HTMLElement} */ (event.target).matches("input[type=text], input[type=number], input[type=search]");
+    if (!(event.ctrlKey || event.metaKey) || field || document.querySelector("dialog[open]")) return;
+    const key = event.key.toLowerCase();
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    undo(key === "y" || event.shiftKey);
+  };
+  document.addEventListener("keydown", pressed);
+  return () => document.removeEventListener("keydown", pressed);
+}
+
 /** Whether the key belongs to the control that has the focus. @param {KeyboardEvent} event */
 function takesKeys(event) {
   const target = /** @type {HTMLElement} */ (event.target);

@@ -13,19 +13,21 @@ const main = byId("main");
 let leave = () => {};
 /** @type {SlidePage | null} */
 let page = null;
+/** What earlier pages still have to save. @type {Promise<unknown>} */
+let left = Promise.resolve();
 /** Which opening is the last one: a slow one that was overtaken shows nothing. */
 let turn = 0;
 
 async function show() {
   turn += 1;
   const mine = turn;
-  const left = leave();
+  left = Promise.allSettled([left, leave()]);
   leave = () => {};
   page = null;
   for (const dialog of document.querySelectorAll("dialog[open]")) /** @type {HTMLDialogElement} */ (dialog).close();
   const { page: kind, id, values } = readPlace();
   try {
-    // What was drawn on the last slide is saved before this one is opened.
+    // What was drawn on the last slide is saved before this one is opened, also by who comes back at once.
     await left;
     const run = await getRun();
     if (mine !== turn) return;

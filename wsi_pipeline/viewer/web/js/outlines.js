@@ -4,7 +4,7 @@ import { findRegions, maskEdges } from "./regions.js";
 
 /**
  * @typedef {import("./api.js").Feature} Feature
- * @typedef {import("./pane.js").Box} Box
+ * @typedef {import("./pane-camera.js").Box} Box
  * @typedef {{ feature: Feature, box: Box, rings: Float64Array[] }} Shape rings: x, y, x, y … in level-0 pixels
  */
 
@@ -54,7 +54,7 @@ export class OutlineLayer {
     this.cache = null;
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {import("./pane.js").Frame} frame */
+  /** @param {CanvasRenderingContext2D} context @param {import("./pane-camera.js").Frame} frame */
   draw(context, frame) {
     const path = this.shapes ? this.shapePath(frame) : this.cellPath(frame);
     if (path) stroke(context, frame, path, INK);
@@ -62,7 +62,7 @@ export class OutlineLayer {
     if (chosen) stroke(context, frame, pathOf([chosen], frame.scale), PICKED, 2.6);
   }
 
-  /** @param {import("./pane.js").Frame} frame */
+  /** @param {import("./pane-camera.js").Frame} frame */
   cellPath(frame) {
     if (!this.found) return null;
     const range = this.grid.range(frame.view);
@@ -73,7 +73,7 @@ export class OutlineLayer {
 
   /**
    * What is finer than half a pixel costs time and shows nothing: the path is made anew for each doubling of the zoom.
-   * @param {import("./pane.js").Frame} frame
+   * @param {import("./pane-camera.js").Frame} frame
    */
   shapePath(frame) {
     const level = Math.floor(Math.log2(frame.scale));
@@ -95,7 +95,7 @@ const PICKED = "#0b57d0";
 
 /**
  * A line that shows on every ground and to every eye: dark with a white edge.
- * @param {CanvasRenderingContext2D} context @param {import("./pane.js").Frame} frame @param {Path2D} path
+ * @param {CanvasRenderingContext2D} context @param {import("./pane-camera.js").Frame} frame @param {Path2D} path
  * @param {string} color @param {number} [width]
  */
 export function stroke(context, frame, path, color, width = 1.7) {

@@ -28,7 +28,7 @@ export function readout() {
       );
     },
     say(views) {
-      const { x, y } = views[0].pane.where();
+      const { x, y } = views[0].pane.camera.where();
       const texts = views.map((view) => {
         const { cell, probability: value } = view.at(x, y);
         const found = Number.isNaN(value) ? "not analysed" : `probability ${value.toFixed(2)}`;

@@ -1,22 +1,12 @@
-/** One result in its pane: its maps, its outlines, its regions, drawn as the shared state says. */
+/** One result in its pane: its maps, its outlines and its regions, fetched as the shared state asks for them. */
 
 import { getMap, getRegions, getSlide, getTissue } from "./api.js";
 import { HeatmapLayer, veil } from "./heatmap-layer.js";
 import { showError } from "./notices.js";
-import { INK, OutlineLayer, stroke } from "./outlines.js";
+import { OutlineLayer } from "./outlines.js";
 import { Pane } from "./pane.js";
+import { paintResult } from "./result-painting.js";
 import { debounce } from "./state.js";
-
-/** The spread of a probability from which all looks the same, as in the pictures that the run writes. */
-export const BRIGHTEST_SPREAD = 0.2;
-
-/** One colour shows less than many: it is laid on more strongly. */
-const SPREAD_STRENGTH = 1.7;
-
-const VEIL_OPACITY = 0.62;
-
-/** Cells smaller than this on the screen are not picked out, CSS pixels. */
-const LEAST_HOVER_PX = 12;
 
 /**
  * @typedef {{
@@ -49,7 +39,7 @@ export class ResultView extends EventTarget {
     /** @type {import("./api.js").Feature[] | null} the server's regions at the threshold, largest first */
     this.regions = null;
     this.fetchSoon = debounce(() => this.fetchRegions(), 220);
-    this.pane.painters.push((context, frame) => this.paint(context, frame));
+    this.pane.painters.push((context, frame) => paintResult(context, frame, this));
     /** @type {number | null} */
     this.finding = null;
     this.outlines.setThreshold(this.threshold);
@@ -132,48 +122,12 @@ export class ResultView extends EventTarget {
     }
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {import("./pane.js").Frame} frame */
-  paint(context, frame) {
-    const { tint, map, opacity, low, high, fade, smooth, outlines, tissue } = this.state.value;
-    if (tissue && this.maps.tissue) {
-      this.maps.tissue.setScale({ map: "veil", low: 0, high: 1, threshold: 0, fade: false });
-      this.apart(context, () => this.maps.tissue.draw(context, frame, { opacity: VEIL_OPACITY, smooth: false }));
-    }
-    const layer = this.maps[tint];
-    if (layer && tint !== "none") {
-      const spread = tint === "spread";
-      layer.setScale(spread
-        ? { map: "spread", low: 0, high: BRIGHTEST_SPREAD, threshold: 0, fade: true, top: BRIGHTEST_SPREAD }
-        : { map, low, high, fade, threshold: map === "diverging" ? this.threshold : 0 });
-      this.apart(context, () => layer.draw(context, frame, { opacity: spread ? Math.min(1, opacity * SPREAD_STRENGTH) : opacity, smooth }));
-    }
-    if (outlines) this.outlines.draw(context, frame);
-    this.paintHover(context, frame);
-  }
-
   /** Pick out the cell at a place. @param {{ x: number, y: number } | null} place */
   hover(place) {
     const cell = place && this.pane.grid.cellAt(place.x, place.y);
     if (cell?.row === this.cell?.row && cell?.col === this.cell?.col) return;
     this.cell = cell;
     this.pane.redraw();
-  }
-
-  /** The cell under the pointer, once cells are large enough to be pointed at. @param {CanvasRenderingContext2D} context @param {import("./pane.js").Frame} frame */
-  paintHover(context, frame) {
-    const { grid } = this.pane;
-    if (!this.cell || grid.step[0] * frame.scale < LEAST_HOVER_PX) return;
-    const { row, col } = this.cell;
-    const path = new Path2D();
-    path.rect(grid.xs[col], grid.ys[row], grid.xs[col + 1] - grid.xs[col], grid.ys[row + 1] - grid.ys[row]);
-    stroke(context, frame, path, INK, 1);
-  }
-
-  /** @param {CanvasRenderingContext2D} context @param {() => void} draw */
-  apart(context, draw) {
-    context.save();
-    draw();
-    context.restore();
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import { colors } from "./colormaps.js";
 import { probability } from "./format.js";
-import { BRIGHTEST_SPREAD } from "./result-view.js";
+import { BRIGHTEST_SPREAD } from "./result-painting.js";
 import { roundLength } from "./scalebar.js";
 
 const FOOT = 54;
@@ -36,7 +36,7 @@ export async function takePicture(shots, layers) {
     context.rect(left, 0, size.width, size.height);
     context.clip();
     for (const layer of [pane.viewer.drawer.canvas, pane.canvas]) context.drawImage(layer, left, 0, size.width, size.height);
-    drawScale(context, left + 16, size.height - 16, pane.slide.mpp[0] / pane.frame().scale);
+    drawScale(context, left + 16, size.height - 16, pane.slide.mpp[0] / pane.camera.frame().scale);
     context.restore();
     drawFoot(context, left + 16, size.height, pane, threshold, layers, size.width - 32);
     left += size.width;
