@@ -94,7 +94,7 @@ def _report(out: Path, record: RunRecord) -> None:
     """The page of a finished run. The results are whole without it, so whatever goes wrong with it is only told."""
     try:
         write_report(out, record)
-    except Exception as error:
+    except Exception as error:  # the end of a run: nothing that was computed may be lost to its page
         told = describe_error(error)
         log.warning(
             "%s was not written; the results are complete. %s: %s. Make it anew with: wsi-pipeline report %s",
