@@ -19,7 +19,7 @@ from wsi_pipeline.context import SIGMAS, fit_context, refine_points
 from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.files import write_json
-from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.scoring.calibration import Probabilities, Rows, best_threshold, cross_fit
 from wsi_pipeline.scoring.metrics import score
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -74,22 +74,16 @@ class Folds:
             variant: Of the second stage; None for none.
             side: Cut the cases that are refined into squares of so many patches a side; None leaves them whole.
         """
-        final = np.empty(len(rows), np.float32)
-        fold, labels = self.fold[rows], self.labels[rows]
-        places = self.positions[rows], self.groups[rows]
+        labels, places = self.labels[rows], (self.positions[rows], self.groups[rows])
         specimens = places[1] if side is None else squares(*places, side * self.side)
-        for number in np.unique(fold):
-            others, held_out = fold != number, fold == number
-            calibration = fit_calibration(self.logits[rows][others], labels[others])
-            first = calibrate(self.logits[rows], *calibration)[:, 1]
+
+        def refit(known: Probabilities, others: Rows, new: Probabilities, held_out: Rows) -> Probabilities:
             if variant is None:
-                final[held_out] = first[held_out]
-                continue
-            known = [place[others] for place in places]
-            stage = fit_context(first[others], labels[others], *known, self.side, **variant)
-            new = places[0][held_out], specimens[held_out]
-            final[held_out] = refine_points(first[held_out], *new, self.side, stage)
-        return final
+                return new[:, 1]
+            stage = fit_context(known[:, 1], labels[others], *(place[others] for place in places), self.side, **variant)
+            return refine_points(new[:, 1], places[0][held_out], specimens[held_out], self.side, stage)
+
+        return cross_fit(self.logits[rows], labels, self.fold[rows], refit)[1]
 
     def scores(
         self, rows: NDArray[np.intp], variant: dict[str, object] | None, side: int | None = None

@@ -108,6 +108,26 @@ def test_a_slide_becomes_a_map_outlines_pictures_and_numbers(tmp_path, slide, se
     assert row["status"] == "done"
 
 
+@pytest.mark.parametrize("error", [ValueError("two\nlines"), OutputError("report.html", "the disk is full", "Tidy.")])
+def test_a_report_that_cannot_be_made_does_not_end_a_finished_run(
+    tmp_path, slide, settings, monkeypatch, caplog, error
+):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("wsi_pipeline.pipeline.batch.write_report", broken)
+    record = pipeline.run([str(slide)], tmp_path, settings)
+    assert only(record).status == "done"
+    run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert run["finished"] == record.finished
+    why = "two lines" if isinstance(error, ValueError) else "the disk is full"
+    (warning,) = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert warning == (
+        f"{tmp_path}/report.html was not written; the results are complete. {type(error).__name__}: {why}. "
+        f"Make it anew with: wsi-pipeline report {tmp_path}"
+    )
+
+
 def test_workers_change_no_bit(tmp_path, slide, bundle, monkeypatch):
     monkeypatch.setattr("wsi_pipeline.grid.MAX_BLOCK_CELLS", 4)
     maps = []

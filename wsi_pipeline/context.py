@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Floats = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0)]
+Sigma = Annotated[float, Field(gt=0, le=1000)]
+"""In fields of view: a neighbourhood beyond the largest slide's is none."""
 
 SIGMAS = (1.0, 3.0, 9.0, 27.0)
 """Standard deviations that `fit_context` uses, in fields of view: from the next patches to the whole tissue."""
@@ -37,9 +39,9 @@ _REACH = 4.0
 class Context(BaseModel):
     """The stage's parameters, as they stand in a bundle's card."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    sigmas: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    sigmas: Annotated[tuple[Sigma, ...], Field(min_length=1)]
     """Standard deviations of the Gaussian neighbourhoods, in fields of view."""
     shrink: Positive
     """Weight of an assumed neutral neighbour, so that few neighbours say little."""

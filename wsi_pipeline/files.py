@@ -1,12 +1,16 @@
 """Files that appear whole: written beside, synced, renamed."""
 
+import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_pipeline.errors import OutputError, WsiPipelineError
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes a cell for a formula by: the start of its text, wide forms too (OWASP, CSV injection)."""
 
 SPACE_HINT = "Check the permissions and the free space, then run again: finished work is kept."
 
@@ -76,3 +80,32 @@ def write_json(path: Path, value: object) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table as CSV (UTF-8, comma, a heading), whole or not at all. None becomes an empty field.
+
+    A slide's name may be anything, also what a spreadsheet would run: text that begins like a formula is written
+    with an apostrophe before it. Numbers stay as they are. Of a name that is no UTF-8 the odd bytes become escapes.
+
+    Raises:
+        OutputError: where the file cannot be written.
+    """
+    with (
+        atomic_path(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as text,
+    ):
+        table = csv.writer(text)
+        table.writerow(columns)
+        table.writerows([_harmless(value) if isinstance(value, str) else value for value in row] for row in rows)
+
+
+def _harmless(text: str) -> str:
+    """Text that no spreadsheet runs. A negative number that was put into words already is none to run."""
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -1,6 +1,5 @@
 """What a run did: a summary for each slide, a record of the whole, as JSON and CSV."""
 
-import csv
 import json
 import traceback
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any, Literal, Self
 
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.errors import ResultsMismatchError, WsiPipelineError
-from wsi_pipeline.files import atomic_path, write_json
+from wsi_pipeline.files import write_csv, write_json
 
 SUMMARY_FILE, RUN_FILE, TABLE_FILE = "summary.json", "run.json", "summary.csv"
 
@@ -196,18 +195,13 @@ _COLUMNS = (
 
 def write_table(file: Path, results: Sequence[SlideResult]) -> None:
     """Write ``summary.csv``: a row a slide, failed ones too."""
-    with (
-        atomic_path(file) as part,
-        # A file's name need not be UTF-8.
-        part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as text,
-    ):
-        table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore")
-        table.writeheader()
-        for result in results:
-            row: dict[str, Any] = asdict(result.summary) if result.summary else {}
-            row["seconds_total"] = row.get("seconds", {}).get("total")
-            row["warnings"] = "; ".join(row.get("warnings", ()))
-            row["error"] = f"{result.error['where']}: {result.error['why']}" if result.error else ""
-            table.writerow(
-                row | {"slide": result.slide, "status": result.status, "path": result.path, "folder": result.folder}
-            )
+    rows = (_row(result) for result in results)
+    write_csv(file, _COLUMNS, ([row.get(column) for column in _COLUMNS] for row in rows))
+
+
+def _row(result: SlideResult) -> dict[str, Any]:
+    row: dict[str, Any] = asdict(result.summary) if result.summary else {}
+    row["seconds_total"] = row.get("seconds", {}).get("total")
+    row["warnings"] = "; ".join(row.get("warnings", ()))
+    row["error"] = f"{result.error['where']}: {result.error['why']}" if result.error else ""
+    return row | {"slide": result.slide, "status": result.status, "path": result.path, "folder": result.folder}

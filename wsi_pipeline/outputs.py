@@ -89,7 +89,16 @@ def write_outputs(
     with watch.stage("render"):
         _draw(job, plan, card, maps)
     evaluated = heatmap.attributes["cells"].get("evaluated", int(np.isfinite(probability).sum()))
-    return _summarise(job, plan, card, maps, identity=identity, evaluated=evaluated, seconds=watch.finish())
+    return _summarise(
+        job,
+        plan,
+        card,
+        maps,
+        identity=identity,
+        computed_by=heatmap.computed_by,
+        evaluated=evaluated,
+        seconds=watch.finish(),
+    )
 
 
 def _draw(job: SlideJob, plan: SlidePlan, card: Card, maps: _Maps) -> None:
@@ -129,11 +138,10 @@ def _summarise(
     maps: _Maps,
     *,
     identity: Identity,
+    computed_by: dict[str, str],
     evaluated: int,
     seconds: dict[str, float],
 ) -> Summary:
-    from wsi_pipeline.inference import choose  # takes torch along
-
     grid, info, regions = plan.grid, plan.info, maps.regions
     scored = np.isfinite(maps.probability)
     analysed = float(grid.cell_area_um2[scored].sum()) * 1e-6
@@ -157,7 +165,7 @@ def _summarise(
         tta=job.settings.prediction.tta,
         context=uses_context(job.settings, card),
         spread_over=spread_over(job.settings, card),
-        **choose(job.settings.inference).facts,
+        **computed_by,
         mean_spread=spread,
         mean_spread_regions=spread_inside,
         mean_spread_near_regions=spread_near,

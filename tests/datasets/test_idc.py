@@ -89,6 +89,15 @@ def test_an_unreadable_picture_is_refused_with_its_name(pack):
         open_dataset(root)
 
 
+def test_many_unreadable_pictures_are_told_at_once(pack):
+    bad = [idc_name("8864", 9 + n, 0) for n in range(7)]
+    root = pack(FILES | dict.fromkeys(bad, b"no picture"))
+    with pytest.raises(DatasetError, match=rf"7 of {len(FILES) + 7} patches cannot be used: ") as told:
+        open_dataset(root)
+    assert sum(name in str(told.value) for name in bad) == 5
+    assert "and 2 more. Copy it again" in str(told.value)
+
+
 def test_a_torn_picture_is_refused_when_it_is_read(pack):
     torn = idc_name("8864", 9, 0)
     noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)

@@ -1,6 +1,7 @@
 """`wsi-pipeline explain` as a person types it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,23 @@ def test_patches_images_and_a_slide(tmp_path, data, bundle, slide, capsys):
         with Image.open(path) as picture:
             assert min(picture.size) > 200
             assert np.asarray(picture.convert("RGB")).std() > 20
+
+
+def test_broken_patches_are_named_and_passed_over(tmp_path, data, bundle, capsys, caplog):
+    files = sorted(Path(data).rglob("*.png"))
+    root = tmp_path / "data"
+    for n, file in enumerate(files):
+        copy = root / file.relative_to(data)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # The first is no picture at all, the second is cut short behind its head.
+        copy.write_bytes({0: b"text", 1: file.read_bytes()[:80]}.get(n, file.read_bytes()))
+    arguments = ["explain", "--model", bundle, "--device", "cpu", "--data", str(root), "--count", "16"]
+    assert main([*arguments, "--out", str(tmp_path / "sheet.png")]) == OK
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == "14 of 16 patches (any; seed 0)"
+    assert "2 more could not be read" in printed.out
+    for file in files[:2]:
+        assert f"{file.relative_to(data).as_posix()} is no readable" in caplog.text
 
 
 def test_the_same_command_writes_the_same_bytes(tmp_path, data, bundle):

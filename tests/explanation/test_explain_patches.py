@@ -121,6 +121,38 @@ def test_patches_that_cannot_be_read_are_passed_over(bundle):
     assert len(found.patches) == 18
 
 
+def warnings_of(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_patches_that_cannot_be_read_are_named_and_counted(bundle, caplog):
+    found = explain_patches(bundle, Spotted(broken=("c0/0", "c3/2")), device=CPU, count=20)
+    assert found.notes == ("18 of 20 patches (any; seed 0)", "2 more could not be read")
+    assert sorted(warnings_of(caplog)) == [f"{name} is no readable image; it is left out" for name in ("c0/0", "c3/2")]
+    broken = tuple(f"c{case}/{kind}" for case in range(5) for kind in range(4))
+    caplog.clear()
+    assert len(explain_patches(bundle, Spotted(broken=broken[:7]), device=CPU, count=20).patches) == 13
+    assert len(warnings_of(caplog)) == 6
+    assert warnings_of(caplog)[-1] == "2 more cannot be read either; they are left out"
+    with pytest.raises(DatasetError, match=r"none of its patches can be read \(c\d/\d: is no readable image\)"):
+        explain_patches(bundle, Spotted(broken=broken), device=CPU, count=20)
+
+
+def test_images_that_cannot_be_read_are_passed_over(tmp_path, bundle, caplog):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(with_spot(1, 1)[0]).save(good)
+    bad.write_bytes(good.read_bytes()[:60])
+    found = explain_images(bundle, [bad, good, tmp_path / "none.png", good], device=CPU)
+    assert [patch.name for patch in found.patches] == ["good.png", "good.png"]
+    assert found.notes == ("images taken to be at 4 µm/px", "2 more could not be read")
+    assert warnings_of(caplog) == [
+        f"{bad} is no image that can be read; it is left out",
+        f"{tmp_path}/none.png does not exist; it is left out",
+    ]
+    with pytest.raises(DatasetError, match=f"{bad}: is no image"):
+        explain_images(bundle, [bad, tmp_path / "none.png"], device=CPU)
+
+
 @pytest.mark.parametrize("count", [0, 201])
 def test_wrong_counts_are_refused(bundle, count):
     with pytest.raises(ConfigError, match=f"{count} is not between 1 and 200"):

@@ -1,10 +1,13 @@
 """CSV by the eyes of pandas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from wsi_pipeline.export import ExportOptions, export
-from wsi_pipeline.export.tables import CELL_COLUMNS, REGION_COLUMNS
+from wsi_pipeline.export.results import Result
+from wsi_pipeline.export.tables import CELL_COLUMNS, REGION_COLUMNS, write_tables
 from wsi_pipeline.heatmap import Heatmap
 
 
@@ -58,3 +61,11 @@ def test_regions_sum_up_their_cells(finished, tmp_path):
         col = np.searchsorted(finished.grid.col_edges, region.x_px, side="right") - 1
         own = cells[(cells["row"] == row) & (cells["col"] == col)]["region"]
         assert own.tolist() == [region.region]
+
+
+def test_a_slide_and_a_model_named_like_formulas_are_text(finished, tmp_path):
+    result = Result.open(finished.folder, ExportOptions())
+    result = replace(result, summary=replace(result.summary, slide="=1+1", model="@SUM(A1)"))
+    _, regions = (pd.read_csv(file) for file in write_tables(result, tmp_path, "slide"))
+    assert set(regions["slide"]) == {"'=1+1"}
+    assert set(regions["model"]) == {"'@SUM(A1)"}

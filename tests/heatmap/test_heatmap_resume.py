@@ -83,6 +83,39 @@ def test_a_finished_map_is_taken_as_it_is(tmp_path: Path, grid: Grid) -> None:
         again.finish(version="0.4")
 
 
+TORCH, OPENVINO = ({"engine": name, "precision": "fp32"} for name in ("torch", "openvino"))
+
+
+def test_the_engines_that_computed_a_map_stay_noted(tmp_path: Path, grid: Grid) -> None:
+    path = tmp_path / "heatmap.zarr"
+    first = begin(path, grid)
+    first.note_engine(TORCH)
+    second = begin(path, grid)  # the first computed nothing
+    second.note_engine(OPENVINO)
+    second.note_engine(OPENVINO)
+    assert second.computed_by == OPENVINO
+    second.write(second.pending()[0], scores_of(second.pending()[0]))
+    third = begin(path, grid, provenance={"other": 1})
+    third.note_engine(TORCH)
+    for block in third.pending():
+        third.write(block, scores_of(block))
+    third.note_engine({"engine": "compile", "precision": "fp32"})  # which has nothing to do any more
+    third.finish()
+    finished = Heatmap.open(path)
+    assert finished.attributes["provenance"] == {"other": 1, "computed_by": [OPENVINO, TORCH]}
+    assert finished.computed_by == {"engine": "openvino and torch", "precision": "fp32"}
+    finished.note_engine({"engine": "compile", "precision": "fp32"})
+    assert Heatmap.open(path).computed_by == finished.computed_by
+
+
+def test_of_an_earlier_versions_map_the_engine_is_known(tmp_path: Path, grid: Grid) -> None:
+    run(tmp_path / "heatmap.zarr", grid)
+    heatmap = Heatmap.open(tmp_path / "heatmap.zarr")
+    assert heatmap.computed_by == {}
+    heatmap.attributes["provenance"]["model"] = {"name": "m", **TORCH}
+    assert heatmap.computed_by == TORCH
+
+
 WORKER = """
 import sys
 from pathlib import Path

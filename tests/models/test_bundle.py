@@ -92,6 +92,37 @@ def test_cards_are_checked(folder, changes, expected):
         load_bundle(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mpp": 1e9}, r"mpp: .*, not 1e\+09 \(believable: 0.05 to 20 µm/px\)"),
+        ({"mpp": 1e-9}, r"mpp: .*, not 1e-09 \(believable: 0.05 to 20 µm/px\)"),
+        ({"mpp": float("nan")}, r"mpp: .*, not nan"),
+        ({"patch_size_px": 10**9}, r"patch_size_px: .*, not 1e\+09 \(believable: 1 to 8,192 px\)"),
+        ({"patch_size_px": 0}, "patch_size_px: .*, not 0"),
+        ({"input_px": 10**9}, r"input_px: .*, not 1e\+09 \(believable: 1 to 8,192 px\)"),
+        ({"std": [0.2, 0, 0.2]}, r"std.1: .*, not 0 \(believable: 0.0001 to 255"),
+        ({"std": [0.2, 1e-30, 0.2]}, "std.1: .*, not 1e-30"),
+        ({"std": [0.2, float("inf"), 0.2]}, "std.1: .*, not inf"),
+        ({"mean": [0.2, 1e30, 0.2]}, r"mean.1: .*, not 1e\+30 \(believable: -1 to 2"),
+        ({"temperature": 0}, r"temperature: .*, not 0 \(believable: 0.01 to 100\)"),
+        ({"temperature": -1}, r"temperature: .*, not -1 \(believable: 0.01 to 100\)"),
+        ({"temperature": 1e300}, r"temperature: .*, not 1e\+300 \(believable: 0.01 to 100\)"),
+        ({"bias": [0, 1e30]}, r"bias.1: .*, not 1e\+30 \(believable: -100 to 100\)"),
+        ({"threshold": {"value": 1.5, "chosen": "?"}}, r"threshold.value: .*, not 1.5 \(believable: 0 to 1\)"),
+        ({"threshold": {"value": -0.5, "chosen": "?"}}, r"threshold.value: .*, not -0.5 \(believable: 0 to 1\)"),
+        (
+            {"context": {"sigmas": [1e9], "shrink": 1, "intercept": 0, "own": 1, "near": [1], "trust": [1]}},
+            "context.sigmas.0",
+        ),
+    ],
+)
+def test_numbers_that_nobody_can_believe_are_refused(folder, changes, expected):
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=f"model.json: {expected}"):
+        load_bundle(folder)
+
+
 def test_an_unknown_architecture_names_the_known_ones(folder):
     edit(folder, architecture="timm/vit")
     with pytest.raises(BundleError, match=r"'timm/vit': is unknown. Known: torchvision/resnet18"):
@@ -148,7 +179,8 @@ def test_a_wsinfer_bundle_loads(tmp_path):
         ({"class_names": ["IDC", "IDC"]}, "class_names repeat"),
         ({"transform": [{"name": "Normalize", "arguments": {"mean": [0, 0, 0], "std": [0, 1, 1]}}]}, "std.0"),
         ({"spec_version": "2.0"}, "spec_version"),
-        ({"spacing_um_px": 896}, "spacing_um_px"),
+        ({"spacing_um_px": 896}, r"config.json: spacing_um_px: .*, not 896 \(believable: 0.05 to 20 µm/px\)"),
+        ({"patch_size_pixels": 10**9}, r"config.json: patch_size_pixels: .* \(believable: 1 to 8,192 px\)"),
         ({"transform": [{"name": "Rotate"}]}, "unknown transform 'Rotate'"),
         ({"transform": [{"name": "Normalize", "arguments": {"mean": [1]}}]}, "wrong arguments"),
     ],

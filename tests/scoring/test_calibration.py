@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, cross_fit, fit_calibration
 
 
 def drawn(rng, count, temperature, bias):
@@ -89,3 +89,25 @@ def test_a_threshold_between_probabilities_that_lie_close_together():
     labels = np.repeat([0, 1], 5)
     value = best_threshold(labels, np.repeat([0.281, 0.288], 5))
     assert 0.281 < value < 0.288
+
+
+def test_a_fold_is_judged_by_what_the_other_folds_taught():
+    rng = np.random.default_rng(3)
+    logits, labels = drawn(rng, 900, 1.7, (0.0, -0.8))
+    fold, seen = rng.integers(0, 3, 900), []
+
+    def refit(known, others, new, held_out):
+        seen.append((others, held_out))
+        assert not np.intersect1d(fold[others], fold[held_out]).size
+        np.testing.assert_array_equal(
+            known, calibrate(logits[others], *fit_calibration(logits[others], labels[others]))
+        )
+        return new[:, 1] / 2
+
+    logits = logits.astype(np.float32)
+    first, final = cross_fit(logits, labels, fold, refit)
+    np.testing.assert_array_equal(np.sort(np.concatenate([held_out for _, held_out in seen])), np.arange(900))
+    np.testing.assert_array_equal(final, first[:, 1] / 2)
+    others, held_out = seen[1]
+    calibration = fit_calibration(logits[others], labels[others])
+    np.testing.assert_array_equal(first[held_out], calibrate(logits[held_out], *calibration))

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from wsi_pipeline.errors import DatasetError, OutputError
 from wsi_pipeline.inference import Predictor
+from wsi_pipeline.scoring import calibration
 from wsi_pipeline.training import cross_validate as module
 from wsi_pipeline.training.cross_validate import cross_validate, measure_folds
 from wsi_pipeline.training.recipe import load_recipe
@@ -63,7 +64,8 @@ def test_a_fold_is_scored_by_what_was_fitted_on_the_others(monkeypatch):
         seen.append(len(labels))
         return fit(logits, labels)
 
-    monkeypatch.setattr(module, "fit_calibration", spy)
+    for place in (module, calibration):
+        monkeypatch.setattr(place, "fit_calibration", spy)
     measure_folds(dataset, noisy_logits(dataset.labels), fold)
     assert seen == [int((fold != number).sum()) for number in range(3)] + [len(dataset)]
 

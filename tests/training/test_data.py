@@ -142,6 +142,13 @@ def test_an_unreadable_patch_is_named(cache):
         read_all()
 
 
+def test_all_unreadable_patches_are_told_before_the_training():
+    broken = frozenset(["3/1-2.png", "0/0-0.png", "4/1-1.png"])
+    with pytest.raises(DatasetError, match="3 of 128 patches cannot be used: ") as told:
+        PatchData(painted(broken=broken), TRAIN, VALIDATION, recipe(cache="memory"))
+    assert all(f"{name} (is no readable image)" in str(told.value) for name in broken)
+
+
 def test_windows_across_patches_need_memory_and_squares():
     wanted = {"augmentation": {"offsets": 0.5}}
     with pytest.raises(ConfigError, match=r"augmentation\.offsets: needs the decoded patches in memory"):

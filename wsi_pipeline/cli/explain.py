@@ -121,7 +121,11 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
         from wsi_pipeline.evaluation.seen import what_was_seen
 
         dataset = open_dataset(
-            args.data, layout=args.layout or "auto", magnifications=args.magnification or (), mpp=settings.slides.mpp
+            args.data,
+            layout=args.layout or "auto",
+            magnifications=args.magnification or (),
+            mpp=settings.slides.mpp,
+            strict=False,
         )
         if args.unseen:
             dataset = select(dataset, what_was_seen(bundle), Options(unseen=True))

@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
+from wsi_pipeline.datasets.broken import all_in_one
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
@@ -87,19 +88,20 @@ def png_sizes(store: PatchStore, names: Sequence[str], *, strict: bool = True) -
     """What each PNG's first bytes say of its size.
 
     Raises:
-        DatasetError: naming a file that is no PNG, or one of a size that no patch has; where not `strict`, such files
-            are left out.
+        DatasetError: naming the first files that are no PNG, or of a size that no patch has, and counting all; where
+            not `strict`, such files are left out.
     """
-    sizes = []
+    sizes, errors = [], dict[str, DatasetError]()
     for name in tqdm(names, desc="sizes", unit="patch", disable=None, leave=False):
         size = png_size(store.head(name, HEAD_BYTES))
-        if size is None and not strict:
-            continue
         if size is None:
-            raise DatasetError(
+            errors[name] = DatasetError(
                 store.address(name), "is no readable PNG image", "Copy it again from its source, or remove it."
             )
-        sizes.append(size)
+        else:
+            sizes.append(size)
+    if errors and strict:
+        raise all_in_one(store.root, errors, len(names))
     return sizes
 
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.broken import all_in_one
+from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
 WHITE = 255
@@ -29,15 +31,36 @@ def load_images(
         RGB uint8 [n, height, width, 3].
 
     Raises:
-        DatasetError: naming the file that cannot be decoded.
+        DatasetError: where some cannot be decoded: after all were tried, the first are named, and all counted.
     """
     chosen = range(len(dataset)) if indices is None else indices
     size = size or dataset.patch_size
-    images = np.empty((len(chosen), size.height, size.width, 3), np.uint8)
-    patches = dataset.read_each(chosen)
-    for place, pixels in tqdm(patches, total=len(chosen), desc="patches", unit="patch", disable=None, leave=False):
-        images[place] = fit_size(pixels, size)
+    images, found = np.empty((len(chosen), size.height, size.width, 3), np.uint8), np.zeros(len(chosen), np.bool_)
+    with tqdm(total=len(chosen), desc="patches", unit="patch", disable=None, leave=False) as bar:
+        try:
+            for place, pixels in dataset.read_each(chosen):
+                images[place], found[place] = fit_size(pixels, size), True
+                bar.update()
+        except DatasetError:
+            _raise_all(dataset, np.asarray(chosen)[~found].tolist(), len(chosen))
+            raise
     return images
+
+
+def _raise_all(dataset: PatchDataset, rest: Sequence[int], tried: int) -> None:
+    """Try what was not read yet one by one.
+
+    Raises:
+        DatasetError: where some cannot be decoded.
+    """
+    errors: dict[str, DatasetError] = {}
+    for index in tqdm(rest, desc="broken patches", unit="patch", disable=None, leave=False):
+        try:
+            dataset.read(index)
+        except DatasetError as error:
+            errors[dataset.samples[index].name] = error
+    if errors:
+        raise all_in_one(dataset.root, errors, tried)
 
 
 def fit_size(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

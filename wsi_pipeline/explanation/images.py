@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from wsi_pipeline.datasets import fit_size
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import class_order
-from wsi_pipeline.evaluation.predict import batch_size
+from wsi_pipeline.evaluation.predict import Unreadable, batch_size
 from wsi_pipeline.explanation.gradcam import GradCam
-from wsi_pipeline.explanation.patches import MAX_PATCHES, ExplainedPatches, Patch, find_class
+from wsi_pipeline.explanation.patches import MAX_PATCHES, ExplainedPatches, Patch, find_class, tell_unreadable
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.base import ModelBundle
@@ -32,19 +32,19 @@ def explain_images(
 ) -> ExplainedPatches:
     """Explain image files. They are taken to be at the model's resolution, which a file of this kind does not tell.
 
-    Larger images are cut to their middle, smaller ones continued in white, as those of data sets are.
+    Larger images are cut to their middle, smaller ones continued in white, as those of data sets are. What cannot be
+    read is left out: a warning names it, and a note counts it.
 
     Raises:
         ConfigError: where there are too many, or the model has no such class.
-        DatasetError: where a file is no image.
+        DatasetError: where no file is an image that can be read; the first is named.
         BundleError: where the network cannot be explained.
         InferenceError: where it fails.
     """
     card, index, classes = bundle.card, find_class(bundle.card, class_name), class_order(bundle.card)
     if not 1 <= len(paths) <= MAX_PATCHES:
         raise ConfigError("images", f"{len(paths)} are not between 1 and {MAX_PATCHES}", "Give some of them.")
-    side = card.patch_size_px
-    images = [_read_image(path) for path in paths]
+    side, (paths, images, unreadable) = card.patch_size_px, _read_images(paths)
     pixels = np.stack([fit_size(image, Size(side, side)) for image in images])
     cam = GradCam(bundle, device, batch_size=batch)
     predictor = Predictor(bundle=bundle, device=device, batch_size=batch or batch_size(card, device, len(paths)))
@@ -64,8 +64,26 @@ def explain_images(
         ),
         card=card,
         class_name=card.class_names[index],
-        notes=tuple(notes),
+        notes=(*notes, *tell_unreadable(unreadable)),
     )
+
+
+def _read_images(paths: Sequence[Path]) -> tuple[list[Path], list[NDArray[np.uint8]], list[Unreadable]]:
+    """The files that can be read, their pixels, RGB [height, width, 3], and the other files.
+
+    Raises:
+        DatasetError: where none can be read; the first is named.
+    """
+    kept, images, errors = list[Path](), list[NDArray[np.uint8]](), dict[Path, DatasetError]()
+    for path in paths:
+        try:
+            images.append(_read_image(path))
+            kept.append(path)
+        except DatasetError as error:
+            errors[path] = error
+    if not kept:
+        raise next(iter(errors.values()))
+    return kept, images, [Unreadable(name=str(path), why=error.why) for path, error in errors.items()]
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 """Labelled patches with the evidence in them."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
-from wsi_pipeline.evaluation.predict import batch_size, predict_dataset
+from wsi_pipeline.evaluation.predict import Unreadable, batch_size, predict_dataset
 from wsi_pipeline.evaluation.seen import mark, what_was_seen
 from wsi_pipeline.explanation.choose import Pick, certainty, choose, rank
 from wsi_pipeline.explanation.gradcam import GradCam
@@ -20,11 +22,16 @@ from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.scoring.metrics import call
 
+log = logging.getLogger(__name__)
+
 POOL = 2000
 """Patches that the network looks at to find right, wrong or uncertain ones; a data set may have many more."""
 
 MAX_PATCHES = 200
 """Bound on the patches of one sheet."""
+
+NAMES_TOLD = 5
+"""Of many unreadable patches, these many are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,8 @@ def explain_patches(
 ) -> ExplainedPatches:
     """Choose patches of a data set, as many of each class and of as many cases as can be, and explain them.
 
+    What cannot be read is left out: a warning names it, and a note counts it.
+
     Args:
         bundle: The model.
         dataset: Its patches must fit the bundle.
@@ -85,7 +94,7 @@ def explain_patches(
     Raises:
         ConfigError: where the count is out of range, or the model has no such class.
         ResolutionError: where the patches are not of the bundle's size or resolution.
-        DatasetError: where the classes do not match, there are no such patches, or one cannot be read.
+        DatasetError: where the classes do not match, there are no such patches, or none can be read.
         BundleError: where the network cannot be explained.
         InferenceError: where it fails.
     """
@@ -115,7 +124,11 @@ def explain_patches(
         patches=patches,
         card=card,
         class_name=card.class_names[index],
-        notes=(_choice(dataset, len(rows), pick, chosen.looked, seed), *_trained(bundle, dataset, rows)),
+        notes=(
+            _choice(dataset, len(rows), pick, chosen.looked, seed),
+            *_trained(bundle, dataset, rows),
+            *tell_unreadable(chosen.unreadable),
+        ),
     )
 
 
@@ -130,6 +143,8 @@ class _Chosen:
     """[n, classes], in the card's order."""
     looked: int
     """How many patches were shown to the network."""
+    unreadable: tuple[Unreadable, ...]
+    """Those that could not be."""
 
 
 def _choose(
@@ -162,7 +177,17 @@ def _choose(
         called=called[taken],
         probabilities=found.after[taken],
         looked=len(pool),
+        unreadable=found.unreadable,
     )
+
+
+def tell_unreadable(unreadable: Sequence[Unreadable]) -> list[str]:
+    """Warn of patches that are left out, by their names, and give the note that counts them, where there are any."""
+    for patch in unreadable[:NAMES_TOLD]:
+        log.warning("%s %s; it is left out", patch.name, patch.why)
+    if len(unreadable) > NAMES_TOLD:
+        log.warning("%d more cannot be read either; they are left out", len(unreadable) - NAMES_TOLD)
+    return [f"{len(unreadable):,} more could not be read"] if unreadable else []
 
 
 def find_class(card: Card, name: str | None) -> int:

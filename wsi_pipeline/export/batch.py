@@ -115,7 +115,7 @@ def _export_one(
         opened = opened or Result.open(folder, options)
         make_folder(target)
         files = _writer(form)(opened, target, name)
-    except Exception as error:
+    except Exception as error:  # the end of an export: the others go on, and its record keeps the traceback
         log.debug("%s to %s failed", folder, form, exc_info=True)
         return opened, Exported(folder=folder, slide=name, format=form, error=describe_error(error))
     return opened, Exported(folder=folder, slide=name, format=form, files=tuple(files))

@@ -1,7 +1,7 @@
 """Cells and regions as CSV: for spreadsheets, R and pandas."""
 
-import csv
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.export.results import Result
-from wsi_pipeline.files import atomic_path
+from wsi_pipeline.files import write_csv
 
 CELL_COLUMNS = (
     *("row", "col", "x_px", "y_px", "x_um", "y_um", "width_px", "height_px", "area_um2"),
@@ -37,15 +37,9 @@ def write_tables(result: Result, folder: Path, name: str) -> list[Path]:
         OutputError: where a file cannot be written.
     """
     cells, regions = folder / f"{name}.cells.csv", folder / f"{name}.regions.csv"
-    with atomic_path(cells) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(CELL_COLUMNS)
-        for row in range(result.heatmap.grid.shape[0]):
-            table.writerows(_cell_rows(result, row))
-    with atomic_path(regions) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(REGION_COLUMNS)
-        table.writerows(_region_rows(result))
+    rows = range(result.heatmap.grid.shape[0])
+    write_csv(cells, CELL_COLUMNS, chain.from_iterable(_cell_rows(result, row) for row in rows))
+    write_csv(regions, REGION_COLUMNS, _region_rows(result))
     return [cells, regions]
 
 

@@ -17,6 +17,7 @@ from wsi_pipeline.heatmap.image import Image, Ngff, write_image
 from wsi_pipeline.heatmap.layers import Layers, Refine, refine_channels
 from wsi_pipeline.heatmap.store import (
     ATTRIBUTE,
+    COMPUTED_BY,
     START_OVER,
     array,
     open_finished,
@@ -79,7 +80,8 @@ class Heatmap(StoredMap):
             grid: The cells.
             class_names: What the network tells apart; one channel each.
             identity: What the map depends on; an earlier run's must be the same.
-            provenance: JSON-able facts for the attributes; on resuming they replace the earlier run's.
+            provenance: JSON-able facts for the attributes; on resuming they replace the earlier run's, but for the
+                engines (see `note_engine`).
             name: Name of the image for people.
             tissue: [rows, cols], True on tissue. Cells that belong to the run always count as tissue.
             positive_class: The class that the map is about; None for the last.
@@ -156,6 +158,25 @@ class Heatmap(StoredMap):
         A block that was written by this object is done, even where cells of it could not be read.
         """
         return [block for block in self.grid.blocks() if not self._done[block.index]]
+
+    def note_engine(self, facts: Mapping[str, str]) -> None:
+        """Note what computes the blocks that come now. What computed those of an earlier run stays noted beside it.
+
+        Nothing is noted where nothing is left to compute.
+
+        Args:
+            facts: ``engine`` and ``precision``, such as `inference.Predictor.facts`.
+
+        Raises:
+            OutputError: where it cannot be written.
+        """
+        noted = self.attributes["provenance"].get(COMPUTED_BY, [])
+        if self.complete or dict(facts) in noted or (noted and not self.pending()):
+            return
+        provenance = {**self.attributes["provenance"], COMPUTED_BY: [*noted, dict(facts)]}
+        self.attributes = {**self.attributes, "provenance": provenance}
+        with writing(self.path):
+            self._group.update_attributes({ATTRIBUTE: self.attributes})
 
     def write(self, block: Block, scores: NDArray[np.float32], spread: NDArray[np.float32] | None = None) -> None:
         """Store one block; see `write_blocks`."""

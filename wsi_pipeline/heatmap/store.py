@@ -18,6 +18,9 @@ from wsi_pipeline.files import SPACE_HINT, atomic_path
 ATTRIBUTE = "wsi_pipeline"
 """Key of this package's own attributes, beside those of OME-Zarr."""
 
+COMPUTED_BY = "computed_by"
+"""Key of a map's provenance under which the engines that computed it are noted."""
+
 START_OVER = "Start over with --overwrite, or choose another folder with --out."
 
 

@@ -11,7 +11,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.heatmap.image import Ngff
 from wsi_pipeline.heatmap.layers import Layers
-from wsi_pipeline.heatmap.store import array, own_attributes, reading
+from wsi_pipeline.heatmap.store import COMPUTED_BY, array, own_attributes, reading
 
 
 class StoredMap:
@@ -46,6 +46,17 @@ class StoredMap:
     def version(self) -> Ngff:
         """The OME-Zarr version that the map has; while it is being worked on, always 0.5."""
         return "0.4" if self._group.metadata.zarr_format == 2 else "0.5"
+
+    @property
+    def computed_by(self) -> dict[str, str]:
+        """What computed the cells, for records: ``engine`` and ``precision``; empty where nothing was noted.
+
+        An interrupted map that another engine of the same precision went on with has both engines' names.
+        """
+        provenance = self.attributes["provenance"]
+        noted = provenance.get(COMPUTED_BY, [provenance.get("model", {})])  # earlier versions noted one, there
+        found = {key: dict.fromkeys(facts[key] for facts in noted if key in facts) for key in ("engine", "precision")}
+        return {key: " and ".join(names) for key, names in found.items() if names}
 
     def probability(self, class_name: str) -> NDArray[np.float32]:
         """float32, [rows, cols]: probability of a class, NaN where a cell was not visited or could not be read.

@@ -18,6 +18,7 @@ from wsi_pipeline.grid import Grid
 from wsi_pipeline.heatmap.layers import Layers
 from wsi_pipeline.heatmap.store import (
     ATTRIBUTE,
+    COMPUTED_BY,
     START_OVER,
     DurableStore,
     array,
@@ -63,7 +64,8 @@ def resume(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Gro
         return None
     with reading(path):
         group = zarr.open_group(DurableStore(folder), mode="r+")
-        require_same(path, own_attributes(group), attributes)
+        earlier = own_attributes(group)
+        require_same(path, earlier, attributes)
         done = np.array(array(group, "done")[...], np.uint8)
         # NaN where a cell could not be read, and where the file of a block is gone: both are tried again.
         lacking = grid.cell_mask() & np.isnan(np.asarray(array(group, "0")[0]))
@@ -71,7 +73,9 @@ def resume(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Gro
         if lacking[slice(*block.rows), slice(*block.cols)].any():
             done[block.index] = 0
     remove_parts(folder)
-    group.update_attributes({ATTRIBUTE: attributes})
+    # What computed the blocks that stay; of an earlier run nothing else does.
+    noted = {key: value for key, value in earlier.get("provenance", {}).items() if key == COMPUTED_BY and done.any()}
+    group.update_attributes({ATTRIBUTE: {**attributes, "provenance": attributes["provenance"] | noted}})
     return group, done
 
 

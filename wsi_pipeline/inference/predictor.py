@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from wsi_pipeline.config import EngineName, Precision
+from wsi_pipeline.config import Arithmetic, EngineName, Precision
 from wsi_pipeline.grid import Block
 from wsi_pipeline.inference.adaptive import Rule
 from wsi_pipeline.inference.adaptive_batches import AdaptiveBatches
@@ -130,7 +130,12 @@ class Predictor:
     @property
     def facts(self) -> dict[str, str]:
         """The engine, and what it rounds to: for records."""
-        return {"engine": self._network.engine.name, "precision": self._network.engine.arithmetic}
+        return {"engine": self._network.engine.name, "precision": self.arithmetic}
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What the network's numbers are rounded to."""
+        return self._network.engine.arithmetic
 
     def predict(
         self,

@@ -11,11 +11,30 @@ from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
 
 Triple = tuple[float, float, float]
-Positive = Annotated[float, Field(gt=0)]
+
+MAX_SIDE_PX = 8192
+"""Of a field of view, and of what a network takes; more is a slip of the pen, and would end in the memory."""
+
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+Shift = Annotated[float, Field(ge=-1, le=2)]
+Spread = Annotated[float, Field(gt=1e-4, le=255)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+_BELIEVABLE = {
+    **dict.fromkeys(("mpp", "spacing_um_px"), f"{MIN_MPP:g} to {MAX_MPP:g} µm/px"),
+    **dict.fromkeys(("patch_size_px", "patch_size_pixels", "input_px"), f"1 to {MAX_SIDE_PX:,} px"),
+    "temperature": "0.01 to 100",
+    "mean": "-1 to 2, of RGB in 0..1",
+    "std": "0.0001 to 255, of RGB in 0..1",
+    "bias": "-100 to 100",
+    "threshold": "0 to 1",
+}
+"""For people: what each number of a card may be, in our form and in WSInfer's."""
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Threshold(_Part):
@@ -57,19 +76,19 @@ class Card(_Part):
     """A name known to `architectures.build_network`; ``ensemble`` for one of other bundles."""
     class_names: Annotated[tuple[str, ...], Field(min_length=2)]
     positive_class: str
-    patch_size_px: Annotated[int, Field(gt=0)]
+    patch_size_px: Side
     """Side of the field of view at `mpp`."""
     mpp: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)] | None
     """None for a network trained at several magnifications, which fits no slide."""
-    input_px: Annotated[int, Field(gt=0)]
+    input_px: Side
     """Side the field of view is resized to before the network; the same as `patch_size_px` for none."""
-    mean: Triple
+    mean: tuple[Shift, Shift, Shift]
     """Of RGB in 0..1, subtracted."""
-    std: tuple[Positive, Positive, Positive]
+    std: tuple[Spread, Spread, Spread]
     """Of RGB in 0..1, divided by."""
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     """Logits are divided by it before the softmax."""
-    bias: tuple[float, ...] | None = None
+    bias: tuple[Bias, ...] | None = None
     """One for each class, added to the logits after the division: undoes what class weights did (Platt 1999)."""
     context: Context | None = None
     """A second stage over the probability map, fitted on the positive class."""
@@ -120,7 +139,10 @@ def read_card(path: Path) -> Card:
 
 
 def explain_validation(error: ValidationError) -> str:
-    """The first fault that pydantic found, in one clause."""
+    """The first fault that pydantic found, in one clause; of a number, what it is and what is believable."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+    value = first["input"]
+    believable = _BELIEVABLE.get(str(first["loc"][0])) if first["loc"] and isinstance(value, int | float) else None
+    told = f", not {value:g} (believable: {believable})" if believable else ""
+    return f"{key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}{told}"

@@ -14,7 +14,7 @@ from torch import nn
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
 from wsi_pipeline.models.base import ModelBundle, file_sha256
-from wsi_pipeline.models.card import Card, Threshold, Weights, explain_validation
+from wsi_pipeline.models.card import Card, Side, Threshold, Weights, explain_validation
 
 DEFAULT_THRESHOLD = 0.5
 _POSITIVE_NAMES = ("idc", "tumor", "tumour", "cancer", "carcinoma", "positive", "malignant")
@@ -27,7 +27,7 @@ class _Config(BaseModel):
     architecture: str
     num_classes: Annotated[int, Field(ge=2)]
     class_names: tuple[str, ...]
-    patch_size_pixels: Annotated[int, Field(gt=0)]
+    patch_size_pixels: Side
     spacing_um_px: Annotated[float, Field(ge=MIN_MPP, le=MAX_MPP)]
     transform: list[dict[str, Any]]
 

@@ -1,5 +1,6 @@
 """Many slides: what a run is given, how it starts, and its record."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,15 +14,17 @@ from wsi_pipeline.grid import CellSpec
 from wsi_pipeline.inference import choose_device
 from wsi_pipeline.jobs import SlideJob, plan_jobs
 from wsi_pipeline.locks import folder_lock
-from wsi_pipeline.manifest import RunRecord, SlideResult, Summary
+from wsi_pipeline.manifest import RunRecord, SlideResult, Summary, describe_error
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
 from wsi_pipeline.pipeline.scores import CellProgress, get_predictor
 from wsi_pipeline.pipeline.slide import Prepared, prepare, run_job
 from wsi_pipeline.prediction import choose_threshold, prediction_facts
-from wsi_pipeline.report import write_report
+from wsi_pipeline.report import REPORT_FILE, write_report
 from wsi_pipeline.slides import find_slides
 from wsi_pipeline.slides.files import without_query
 from wsi_pipeline.timing import stage
+
+log = logging.getLogger(__name__)
 
 JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
 """Runs jobs and yields their results in any order."""
@@ -83,8 +86,24 @@ def run(
             on_slide(result)
         record.finished = _now()
         record.write()
-        write_report(out, record)
+        _report(out, record)
     return record
+
+
+def _report(out: Path, record: RunRecord) -> None:
+    """The page of a finished run. The results are whole without it, so whatever goes wrong with it is only told."""
+    try:
+        write_report(out, record)
+    except Exception as error:  # the end of a run: nothing that was computed may be lost to its page
+        told = describe_error(error)
+        log.warning(
+            "%s was not written; the results are complete. %s: %s. Make it anew with: wsi-pipeline report %s",
+            out / REPORT_FILE,
+            told["type"],
+            told["why"],
+            out,
+        )
+        log.debug("the report failed", exc_info=True)
 
 
 def run_here(jobs: Sequence[SlideJob], on_cells: CellProgress) -> Iterator[SlideResult]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from wsi_pipeline.config import MAP_SECTIONS, RESEARCH_USE, InferenceSettings
 from wsi_pipeline.environment import versions
-from wsi_pipeline.errors import ConfigError, ResultsMismatchError, SlideReadError
+from wsi_pipeline.errors import ConfigError, InferenceError, ResultsMismatchError, SlideReadError
 from wsi_pipeline.feed import Feed
 from wsi_pipeline.heatmap import BlockScores, BlockWriter, Heatmap
 from wsi_pipeline.inference import Predictor, choose, choose_device
@@ -66,6 +66,8 @@ def fill_heatmap(
         done += cells
         on_cells(job.slide_id, done, total)
 
+    _check_arithmetic(job, heatmap, predictor)
+    heatmap.note_engine(predictor.facts)
     predictor.seconds.reset()
     rule = choose_rule(job.settings, predictor.bundle.card, heatmap.grid)
     with BlockWriter(heatmap, watch) as writer:
@@ -98,9 +100,7 @@ def _create(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity, *, o
         ),
         provenance={
             "slide": {"path": job.path, "reader": plan.info.reader, "mpp_source": plan.info.mpp_source},
-            "model": {"name": card.name, "positive_class": card.positive_class}
-            | prediction_facts(job.settings, card)
-            | choose(job.settings.inference).facts,
+            "model": {"name": card.name, "positive_class": card.positive_class} | prediction_facts(job.settings, card),
             "settings": job.settings.model_dump(mode="json", include=set(MAP_SECTIONS)),
             "software": versions(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,6 +110,18 @@ def _create(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity, *, o
         tissue=plan.tissue_cells(),
         overwrite=overwrite,
     )
+
+
+def _check_arithmetic(job: SlideJob, heatmap: Heatmap, predictor: Predictor) -> None:
+    """A map is filled in the arithmetic that its identity speaks of, whatever took the chosen engine's place.
+
+    Raises:
+        InferenceError: where the network that was loaded rounds to something else.
+    """
+    expected = heatmap.attributes["identity"]["settings"]
+    if job.settings.map_digest(job.source.mpp, predictor.arithmetic) != expected:
+        why = f"computes in {predictor.arithmetic} here, for which this map was not begun"
+        raise InferenceError(f"engine {predictor.facts['engine']}", why, "Name another with --engine.")
 
 
 def _check_readable(job: SlideJob, heatmap: Heatmap) -> None:

@@ -35,7 +35,7 @@ def run_job(
     """
     try:
         summary, fresh = finish((prepared or partial(prepare, job))(), on_cells)
-    except Exception as error:
+    except Exception as error:  # the end of a slide: the others go on, and its record keeps the traceback
         log.debug("%s failed", job.source.path, exc_info=True)
         return job_result(job, "failed", error=describe_error(error))
     return job_result(job, "done" if fresh else "skipped", summary=summary)

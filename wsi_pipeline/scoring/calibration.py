@@ -1,5 +1,7 @@
 """From logits to probabilities that mean what they say, and the threshold from which a patch is called."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,14 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.scoring.metrics import check_labels
 
 Floats = NDArray[np.float64]
+Probabilities = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+Refit = Callable[[Probabilities, Rows, Probabilities, Rows], Probabilities]
+"""Fits a second stage on some rows and refines others with it.
+
+Takes the calibrated probabilities [n, classes] of the rows to fit on, those rows, and the same of the rows to refine;
+gives the refined rows' probability of the positive class, [n]."""
 
 SPREAD = (1.0, 3.0)
 """Standard deviations of the normal priors of log temperature (around 0) and of the biases (around 0)."""
@@ -80,6 +90,32 @@ def _loss(parameters: Floats, logits: Floats, truth: Floats, free: list[int]) ->
     value = -(truth * log_p).sum() + 0.5 * np.square(parameters / spread).sum()
     gradient = np.append(-(excess * scaled).sum(), excess[:, free].sum(axis=0)) + parameters / spread**2
     return float(value / count), gradient / count
+
+
+def cross_fit(
+    logits: NDArray[np.float32], labels: NDArray[np.integer], fold: NDArray[np.integer], refit: Refit
+) -> tuple[Probabilities, Probabilities]:
+    """Calibrate and refine each fold by what was fitted on the other folds.
+
+    Args:
+        logits: [n, classes], each of a network that did not see the row's case.
+        labels: [n], classes from 0 on.
+        fold: [n], in which fold each row was held out.
+        refit: The second stage.
+
+    Returns:
+        Calibrated probabilities [n, classes], and refined ones of the positive class [n].
+
+    Raises:
+        DatasetError: as `fit_calibration`.
+    """
+    first, final = np.empty_like(logits), np.empty(len(labels), np.float32)
+    for number in np.unique(fold):
+        others, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        calibration = fit_calibration(logits[others], labels[others])
+        first[held_out] = calibrate(logits[held_out], *calibration)
+        final[held_out] = refit(calibrate(logits[others], *calibration), others, first[held_out], held_out)
+    return first, final
 
 
 def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating]) -> float:

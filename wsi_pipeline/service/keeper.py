@@ -148,7 +148,7 @@ class Keeper:
                 log.error("%s Trying again in %.0f s.", error, pause)  # noqa: TRY400  (what it says is enough)
                 self._closing.wait(pause)
                 pause = min(2 * pause, _MAX_PAUSE_S)
-            except Exception:
+            except Exception:  # the queue's own thread: were it to end, no job would ever run again
                 log.exception("the queue failed; it goes on")
                 self._closing.wait(pause)
                 pause = min(2 * pause, _MAX_PAUSE_S)

@@ -16,13 +16,15 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, BinaryIO
 
 from wsi_pipeline.config import Settings
-from wsi_pipeline.errors import OutputError
+from wsi_pipeline.errors import OutputError, WsiPipelineError
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.manifest import describe_error
 from wsi_pipeline.service.messages import Message, pack, read_message, unpack, write_message
 
 if TYPE_CHECKING:
     from wsi_pipeline.service.patch_models import PatchModels
+
+log = logging.getLogger(__name__)
 
 PREDECESSOR_S = 60.0
 """A worker of a server that was killed has so long to notice."""
@@ -87,9 +89,8 @@ class _Worker:
         try:
             settings = Settings.model_validate(order["settings"])
             record = pipeline.run([order["slide"]], Path(order["folder"]), settings, on_cells=on_cells)
-        except Exception as error:
-            logging.getLogger(__name__).debug("job %s failed", job, exc_info=True)
-            return {"status": "failed", "error": _told(describe_error(error))}
+        except Exception as error:  # noqa: BLE001 - the end of a job: the next one in the queue is to run
+            return {"status": "failed", "error": _failed(f"job {job}", error)}
         failed = record.failed
         return {"status": "failed", "error": _told(failed[0].error or {})} if failed else {"status": "done"}
 
@@ -103,9 +104,8 @@ class _Worker:
                     found: Message = {"image": pack(models.explain(order["model"], data, order["class"]))}
                 else:
                     found = {"found": models.predict(order["model"], data)}
-            except Exception as error:
-                logging.getLogger(__name__).debug("a patch failed", exc_info=True)
-                found = {"error": _told(describe_error(error))}
+            except Exception as error:  # noqa: BLE001 - the end of a question: the thread is to answer the next one
+                found = {"error": _failed("a patch", error)}
             self.tell({"patch": order["patch"], **found})
 
 
@@ -124,9 +124,8 @@ def main() -> int:
         with ExitStack() as stack:
             _wait_for_predecessor(Path(start["state"]), stack)
             return _work(worker, start)
-    except Exception as error:
-        logging.getLogger(__name__).debug("the worker cannot start", exc_info=True)
-        worker.tell({"refused": _told(describe_error(error))})
+    except Exception as error:  # noqa: BLE001 - the end of the process: the server is to know why
+        worker.tell({"refused": _failed("the worker", error)})
         return 1
 
 
@@ -162,8 +161,15 @@ def _own_stdout() -> BinaryIO:
     return answers
 
 
+def _failed(what: str, error: Exception) -> dict[str, str]:
+    """An error as the server is told. A fault of the program is logged with its traceback: no record keeps this one."""
+    level = logging.DEBUG if isinstance(error, WsiPipelineError) else logging.ERROR
+    log.log(level, "%s failed", what, exc_info=error)
+    return _told(describe_error(error))
+
+
 def _told(error: dict[str, str]) -> dict[str, str]:
-    """Without the traceback, which is in the run's record."""
+    """Without the traceback, which is in the run's record or in the log."""
     return {key: error.get(key, "") for key in ("type", "where", "why", "hint")}
 
 

@@ -24,7 +24,7 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
-from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, cross_fit, fit_calibration
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
 from wsi_pipeline.training.publish import publish
@@ -124,13 +124,7 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
     positive = dataset.class_names.index(dataset.positive_class)
     labels, groups = dataset.labels, dataset.groups
     stages = _Stages(dataset, positive)
-    first, final = np.empty_like(logits), np.empty(len(labels), np.float32)
-    for number in np.unique(fold):
-        others, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        temperature, bias = fit_calibration(logits[others], labels[others])
-        first[held_out] = calibrate(logits[held_out], temperature, bias)
-        context = stages.fit(calibrate(logits[others], temperature, bias), others)
-        final[held_out] = stages.apply(first[held_out], held_out, context)
+    first, final = cross_fit(logits, labels, fold, stages.refit)
     temperature, bias = fit_calibration(logits, labels)
     context = stages.fit(calibrate(logits, temperature, bias), np.arange(len(labels)))
     truth = (labels == positive).astype(np.int64)
@@ -182,6 +176,10 @@ class _Stages:
             return None
         place = self._positions[rows], self._cases[rows]
         return fit_context(probabilities[:, self._positive], self._truth[rows], *place, self._side)
+
+    def refit(self, known: Floats, others: NDArray[np.intp], new: Floats, held_out: NDArray[np.intp]) -> Floats:
+        """See `cross_fit`."""
+        return self.apply(new, held_out, self.fit(known, others))
 
     def apply(self, probabilities: Floats, rows: NDArray[np.intp], context: Context | None) -> Floats:
         first = probabilities[:, self._positive]

@@ -1,6 +1,5 @@
 """Train one network on some patches of a data set, with Lightning; go on where an interrupted training stopped."""
 
-import csv
 import json
 import logging
 import signal
@@ -20,7 +19,7 @@ from torch import nn
 
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import TrainingError
-from wsi_pipeline.files import atomic_path, write_json
+from wsi_pipeline.files import write_csv, write_json
 from wsi_pipeline.models.card import Triple
 from wsi_pipeline.training.data import PatchData
 from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, quiet
@@ -192,9 +191,9 @@ def _translated() -> Iterator[None]:
 
 def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Write ``history.csv``: a row for each epoch; what was not measured stays empty."""
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.writer(text)
-        writer.writerow(HISTORY)
-        for row in history:
-            epoch, *values = (row[column] for column in HISTORY)
-            writer.writerow([int(epoch), *("" if np.isnan(value) else f"{value:.6g}" for value in values)])
+    rows = ([row[column] for column in HISTORY] for row in history)
+    write_csv(
+        path,
+        HISTORY,
+        ([int(epoch), *(None if np.isnan(value) else f"{value:.6g}" for value in values)] for epoch, *values in rows),
+    )

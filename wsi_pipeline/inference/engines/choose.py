@@ -20,11 +20,6 @@ class Choice:
     engine: Literal["torch", "compile", "openvino", "openvino-int8"]
     arithmetic: Arithmetic
 
-    @property
-    def facts(self) -> dict[str, str]:
-        """For records."""
-        return {"engine": self.engine, "precision": self.arithmetic}
-
 
 def choose_engine(engine: EngineName, precision: Precision, device: torch.device) -> Choice:
     """Make the choices that ``auto`` leaves open.

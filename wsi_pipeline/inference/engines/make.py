@@ -20,7 +20,8 @@ def make_engine(
 ) -> Engine:
     """Load a bundle's network into an engine.
 
-    Where ``auto`` means OpenVINO and that does not know something in the network, torch takes its place.
+    Where ``auto`` means OpenVINO and that does not know something in the network, torch takes its place, in the same
+    arithmetic: the engine that is given back says what it is, which need not be what `choose_engine` says.
 
     Raises:
         BundleError: where the weights do not fit their card, or there is no int8 network.
