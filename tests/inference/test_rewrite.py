@@ -92,3 +92,17 @@ def test_grouped_dilated_and_mirrored_convolutions_stay():
         network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(size), layers).eval()
         kinds = {type(module) for module in rewrite_small_maps(network, 8, winograd=True).modules()}
         assert not kinds & {MapProduct, WinogradConvolution}
+
+
+def test_a_convolution_that_is_given_several_sizes_stays():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            first = self.convolution(nn.functional.adaptive_avg_pool2d(x, 2))
+            return first.mean() + self.convolution(nn.functional.adaptive_avg_pool2d(x, 4))
+
+    written = rewrite_small_maps(Twice().eval(), 8, winograd=True)
+    assert isinstance(written.convolution, nn.Conv2d)

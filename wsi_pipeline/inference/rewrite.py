@@ -1,5 +1,7 @@
 """Networks written otherwise, so that they compute the same with less work."""
 
+from collections import defaultdict
+
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -15,13 +17,13 @@ def rewrite(network: nn.Module, side_px: int, *, winograd: bool) -> nn.Module:
 
     Args:
         network: In evaluation mode, RGB [n, 3, side_px, side_px] in; it is used up.
-        side_px: Side of its input.
+        side_px: Side of its input; an ensemble's members have their own.
         winograd: Whether to write `WinogradConvolution` too, which needs single precision.
     """
     if isinstance(network, Ensemble):
         for member in network.members:
             if isinstance(member, Member):
-                member.network = rewrite(member.network, side_px, winograd=winograd)
+                member.network = rewrite(member.network, member.side, winograd=winograd)
         return network
     if isinstance(network, torch.jit.ScriptModule):
         return network
@@ -51,17 +53,7 @@ def fold(network: nn.Module) -> nn.Module:
 @torch.inference_mode()
 def rewrite_small_maps(network: nn.Module, side_px: int, *, winograd: bool) -> nn.Module:
     """The network with its convolutions over small maps written as `MapProduct` and `WinogradConvolution`."""
-    sizes: dict[str, tuple[int, int]] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, given, name=name: sizes.update({name: tuple(given[0].shape[2:])}))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    if hooks:
-        network(torch.zeros(1, 3, side_px, side_px))
-    for hook in hooks:
-        hook.remove()
-    for name, (height, width) in sizes.items():
+    for name, (height, width) in _map_sizes(network, side_px).items():
         convolution = network.get_submodule(name)
         if not isinstance(convolution, nn.Conv2d) or not _is_plain(convolution):
             continue
@@ -71,6 +63,21 @@ def rewrite_small_maps(network: nn.Module, side_px: int, *, winograd: bool) -> n
         elif winograd and max(height, width) <= TILE_PX and _is_3x3(convolution):
             network.set_submodule(name, WinogradConvolution(convolution, height, width))
     return network
+
+
+def _map_sizes(network: nn.Module, side_px: int) -> dict[str, tuple[int, int]]:
+    """Height and width of what each convolution is given, by its name; without those that are given several sizes."""
+    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    hooks = [
+        module.register_forward_pre_hook(lambda _, given, name=name: found[name].add(tuple(given[0].shape[2:])))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    if hooks:
+        network(torch.zeros(1, 3, side_px, side_px))
+    for hook in hooks:
+        hook.remove()
+    return {name: sizes.pop() for name, sizes in found.items() if len(sizes) == 1}
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
