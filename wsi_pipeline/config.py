@@ -56,7 +56,7 @@ class TissueSettings(_Section):
     tissue_max_px: int = Field(
         2048,
         ge=64,
-        description="longer side in px of the thumbnail the mask is made from; 2 µm/px or 1,000 px are enough",
+        description="longer side in px of the thumbnail the mask is made from; 2 µm/px or 500 px are enough",
     )
     tissue_min_area_um2: Length = Field(50_000, description="smaller pieces of tissue are dropped, µm²")
     tissue_min_hole_um2: Length = Field(50_000, description="smaller holes in tissue are filled, µm²")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,10 +110,17 @@ def finish(prepared: Prepared | Summary, on_cells: CellProgress) -> tuple[Summar
     job, watch = prepared.job, prepared.watch
     watch.go_on()
     with prepared.feed, ThreadPoolExecutor(1, thread_name_prefix="tissue picture") as beside:
-        tissue = beside.submit(write_tissue, job, prepared.plan, watch)
+        pictures: list[Future[None]] = []
+
+        def answered(name: str, done: int, total: int) -> None:
+            if not pictures and (done or not total):  # the first cells are not to wait for a picture
+                pictures.append(beside.submit(write_tissue, job, prepared.plan, watch))
+            on_cells(name, done, total)
+
         predictor = get_predictor(job)
-        fill_heatmap(job, prepared.heatmap, prepared.feed, predictor, watch=watch, on_cells=on_cells)
-    tissue.result()
+        fill_heatmap(job, prepared.heatmap, prepared.feed, predictor, watch=watch, on_cells=answered)
+    for picture in pictures:
+        picture.result()
     card = predictor.bundle.card
     summary = write_outputs(job, prepared.plan, card, prepared.heatmap, identity=prepared.identity, watch=watch)
     summary.write(job.folder / SUMMARY_FILE)
