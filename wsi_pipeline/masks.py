@@ -1,4 +1,7 @@
-"""Binary masks made wider, narrower and cleaner, at distances in µm. Pure."""
+"""Binary masks made wider, narrower and cleaner, at distances in µm. Pure.
+
+scipy, not scikit-image, which would be a tenth of a second more before a run's first cells.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +24,9 @@ def grow(mask: Mask, radius: float, spacing: Spacing) -> Mask:
         return mask
     reach = [int(radius / step) + 1 for step in spacing]
     if max(reach) > MAX_STAMP_PX:
-        from skimage.morphology import isotropic_dilation
+        from scipy.ndimage import distance_transform_edt
 
-        grown: Mask = isotropic_dilation(mask, radius, spacing=spacing)
+        grown: Mask = distance_transform_edt(~mask, sampling=spacing) <= radius
         return grown
     return _stamp(mask, radius, spacing, reach)
 
@@ -54,9 +57,9 @@ def shrink(mask: Mask, radius: float, spacing: Spacing) -> Mask:
 
 def drop_small(mask: Mask, min_px: float) -> Mask:
     """`mask` without the pieces of fewer than `min_px` pixels; pieces that touch at corners are one."""
-    from skimage.measure import label
+    from scipy.ndimage import label
 
-    pieces = label(mask, connectivity=2)
+    pieces, _ = label(mask, np.ones((3, 3)))
     large = np.bincount(pieces.ravel()) >= min_px
     large[0] = False
     kept: Mask = large[pieces]
@@ -69,11 +72,11 @@ def fill_small(mask: Mask, min_px: float) -> Mask:
     A hole may be cut by the picture's border. But where most of the border is not tissue, what touches two sides is a
     corner beside the tissue, such as the four around a round core.
     """
-    from skimage.measure import label
+    from scipy.ndimage import label
 
     if not mask.any():
         return mask
-    holes = label(~mask, connectivity=1)
+    holes, _ = label(~mask)
     filled = np.bincount(holes.ravel()) < min_px
     filled[0] = False
     sides = holes[0], holes[-1], holes[:, 0], holes[:, -1]

@@ -104,7 +104,7 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     Returns:
         A mask of the thumbnail's shape and scale; all False where there is no tissue.
     """
-    from skimage.filters import apply_hysteresis_threshold
+    from scipy.ndimage import label
 
     if thumbnail.pixels.size == 0:
         return TissueMask(mask=np.zeros(thumbnail.pixels.shape[:2], np.bool_), scale=thumbnail.scale)
@@ -115,7 +115,8 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     density[thumbnail.unreadable] = 0
     sigma_um = [max(SMOOTHING_UM, 0.5 * um) for um in pixel_um]
     signal = _smooth(_stain_signal(density), [um / px for um, px in zip(sigma_um, pixel_um, strict=True)])
-    mask = apply_hysteresis_threshold(signal, TISSUE_EDGE, TISSUE_SEED)
+    pieces, count = label(signal > TISSUE_EDGE)
+    mask = (np.bincount(pieces.ravel(), weights=(signal > TISSUE_SEED).ravel(), minlength=count + 1) > 0)[pieces]
     mask &= ~_ink_like_stain(density, mask, pixel_um)
     min_area, min_hole = settings.tissue_min_area_um2 / pixel_um2, settings.tissue_min_hole_um2 / pixel_um2
     mask = shrink(grow(mask, settings.tissue_closing_um / 2, pixel_um), settings.tissue_closing_um / 2, pixel_um)
@@ -207,10 +208,10 @@ def _share(mask: Mask, labels: NDArray[np.intp], count: int) -> NDArray[np.float
 
 
 def _smooth(values: _Floats, sigma_px: list[float]) -> _Floats:
-    from skimage.filters import gaussian
+    from scipy.ndimage import gaussian_filter
 
-    channel_axis = -1 if values.ndim == 3 else None
-    smoothed: _Floats = gaussian(values, sigma_px, mode="nearest", preserve_range=True, channel_axis=channel_axis)
+    sigmas = [*sigma_px, *[0.0] * (values.ndim - 2)]  # channels are not mixed
+    smoothed: _Floats = gaussian_filter(values, sigmas, mode="nearest")
     return smoothed
 
 
