@@ -40,7 +40,7 @@ class Viewer:
             options=options,
             results=Results(results),
             pool=pool,
-            finder=SlideFinder(options.slide_folders, pool),
+            finder=SlideFinder(options.slide_folders, pool, remote=options.remote_slides),
             tiles=Tiles(pool, options.tile_cache_bytes),
             maps=maps,
             regions=Regions(maps),
