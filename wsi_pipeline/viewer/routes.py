@@ -160,7 +160,7 @@ def _add_annotations(router: APIRouter, viewer: Viewer) -> None:
 
         def save() -> tuple[bytes, str]:
             entry = viewer.results.slide(slide_id)
-            return viewer.annotations.write(entry, data, viewer.maps.get(entry).grid.extent.size, seen)
+            return viewer.annotations.write(entry, data, viewer.maps.extent(entry).size, seen)
 
         text, tag = await run_in_threadpool(save)
         return _answer(text, _GEOJSON, tag, _MAP_AGE)
@@ -168,7 +168,7 @@ def _add_annotations(router: APIRouter, viewer: Viewer) -> None:
 
 def _image(viewer: Viewer, slide_id: str) -> tuple[SlideEntry, Box]:
     entry = viewer.results.slide(slide_id)
-    return entry, viewer.maps.get(entry).grid.extent
+    return entry, viewer.maps.extent(entry)
 
 
 def _own_threshold(entry: SlideEntry) -> float:

@@ -55,4 +55,4 @@ class Viewer:
         with suppress(Exception):
             entry = next((entry for entry in self.results.slides() if entry.status == "done"), None)
             if entry is not None:
-                self.tiles.thumbnail(self.finder.find(entry), self.maps.get(entry).grid.extent)
+                self.tiles.thumbnail(self.finder.find(entry), self.maps.extent(entry))
