@@ -29,7 +29,7 @@ def require_moderate(address: str, settings: Settings) -> None:
             info = slide.info
     cells = count_cells(info, settings.grid.cell) if info is not None else 0
     if cells > MAX_CELLS:
-        why = f"{settings.grid.cell} makes a map of {cells:,} cells on this slide; the service makes at most {MAX_CELLS:,}"
+        why = f"{settings.grid.cell} makes a map of {cells:,} cells on this slide, more than {MAX_CELLS:,}"
         raise ConfigError("cell", why, "Choose larger cells, or check the resolution that was given.")
 
 

@@ -84,3 +84,9 @@ def run_regions(entry: SlideEntry) -> RegionSettings:
         return RegionSettings.model_validate(given or {})
     except ValueError:
         return RegionSettings()
+
+
+def own_threshold(entry: SlideEntry) -> float:
+    """The threshold that a run's numbers hold for, 0 to 1."""
+    value = entry.summary.get("threshold")
+    return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) else 0.5

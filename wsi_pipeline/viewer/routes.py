@@ -1,6 +1,5 @@
 """The viewer's HTTP interface; what each answer is made of stands in the module of its name."""
 
-import math
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ from wsi_pipeline.viewer.describe import describe_failed, describe_results, desc
 from wsi_pipeline.viewer.label import label_jpeg
 from wsi_pipeline.viewer.maps import etag
 from wsi_pipeline.viewer.problems import PlainJson, RequestError
+from wsi_pipeline.viewer.regions import own_threshold
 from wsi_pipeline.viewer.results import OVERLAY, SlideEntry
 from wsi_pipeline.viewer.state import Viewer
 from wsi_pipeline.viewer.tiles import JPEG_QUALITY, OVERVIEW_PX
@@ -116,7 +116,7 @@ def _add_maps(router: APIRouter, viewer: Viewer) -> None:
         """The regions at a threshold as GeoJSON for QuPath, by the code and the rules of ``regions.geojson``."""
         entry = viewer.results.slide(slide_id)
         entry.require_done()
-        at = _own_threshold(entry) if threshold is None else threshold
+        at = own_threshold(entry) if threshold is None else threshold
         tag = etag(entry.id, entry.stamp, "regions", at, smooth_um)
         if _is_known(request, tag):
             return _unchanged(tag, _MAP_AGE)
@@ -171,10 +171,6 @@ def _image(viewer: Viewer, slide_id: str) -> tuple[SlideEntry, Box]:
     return entry, viewer.maps.extent(entry)
 
 
-def _own_threshold(entry: SlideEntry) -> float:
-    value = entry.summary.get("threshold")
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.5
-
 
 def _is_known(request: Request, tag: str) -> bool:
     return tag in (part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(","))
@@ -189,4 +185,4 @@ def _answer(data: bytes, kind: str, tag: str, cache: str) -> Response:
 
 
 def _attachment(name: str) -> str:
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
