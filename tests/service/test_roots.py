@@ -182,13 +182,14 @@ class TestSlidesOfSeveralFiles:
         inner = root / "inner"
         inner.mkdir()
         (inner / "a.vms").write_text("[Virtual Microscope Specimen]\nImageFile=a.jpg\nMapFile=../inner/map.jpg\n")
-        (inner / "b.vms").write_text("[Virtual Microscope Specimen]\nImageFile=../../elsewhere/b.jpg\n")
+        for name in ("b.vms", "b.svs"):
+            (inner / name).write_text("[Virtual Microscope Specimen]\nImageFile=../../elsewhere/b.jpg\n")
+            assert status(Roots([root]), f"inner/{name}") == 403
         assert Roots([root]).find("inner/a.vms").name == "inner/a.vms"
-        assert status(Roots([root]), "inner/b.vms") == 403
         (inner / "a.jpg").symlink_to(outside / "b.jpg")
         assert status(Roots([root]), "inner/a.vms") == 403
 
-    @pytest.mark.parametrize("name", ["a.dcm", "DICOMFILE"])
+    @pytest.mark.parametrize("name", ["a.dcm", "DICOMFILE", "a.tiff"])
     def test_files_beside_one_of_dicom(self, root, outside, name):
         series = root / "series"
         series.mkdir()

@@ -12,8 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_MAX_INDEX_BYTES = 8 << 20
-_DICOM = b"DICM"
+_MAX_INDEX_BYTES, _MAX_VMS_BYTES = 8 << 20, 64 << 10
+_DICOM, _VMS = b"DICM", b"Virtual Microscope Specimen"
 
 
 def leads_out(path: Path, root: Path) -> Path | None:
@@ -32,19 +32,20 @@ def leads_out(path: Path, root: Path) -> Path | None:
 
 def _companions(path: Path) -> Iterator[Path]:
     """What may lie elsewhere: links, and what an index names by more than a plain name."""
-    suffix = path.suffix.lower()
-    if suffix == ".mrxs":
+    yield path.with_suffix(".Full")
+    if path.suffix.lower() == ".mrxs":
         folder = path.with_suffix("")
         yield folder
         if folder.is_dir():
             yield from _links(folder)
             yield from _named(folder / "Slidedat.ini", folder)
-    elif suffix in {".vms", ".vmu"}:
+    # OpenSlide goes by what is in these, whatever their names are.
+    with path.open("rb") as file:
+        head = file.read(_MAX_VMS_BYTES)
+    if path.suffix.lower() in {".vms", ".vmu"} or _VMS in head:
         yield from _links(path.parent)
         yield from _named(path, path.parent)
-    elif suffix in {".tif", ".tiff"}:
-        yield path.with_suffix(".Full")
-    elif suffix == ".dcm" or _is_dicom(path):
+    elif path.suffix.lower() == ".dcm" or head[128:132] == _DICOM:
         yield from _links(path.parent)
 
 
@@ -67,8 +68,3 @@ def _named(index: Path, folder: Path) -> Iterator[Path]:
         value = line.partition("=")[2].strip().strip('"').replace("\\", "/")
         if "/" in value and "\0" not in value:
             yield folder / value.lstrip("/")
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == _DICOM
