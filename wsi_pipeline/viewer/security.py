@@ -16,6 +16,7 @@ from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -207,7 +208,8 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise _too_large(limit)
+            # FastAPI lets this kind through; all others it takes for faults of what was sent.
+            raise HTTPException(413, _too_large(limit).why)
         return message
 
     return bounded
