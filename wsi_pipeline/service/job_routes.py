@@ -104,8 +104,4 @@ def _add_following(router: APIRouter, service: Service) -> None:
     def follow_job(job_id: JobId) -> StreamingResponse:
         """Follow a job by server-sent events."""
         service.job(job_id)
-        listeners.require_room()
-        stream = listeners.follow(lambda: describe_job(service, service.job(job_id)))
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        return listeners.answer(lambda: describe_job(service, service.job(job_id)))

@@ -33,7 +33,6 @@ _STATUS: tuple[tuple[type[WsiPipelineError], int], ...] = (
     (OutputError, 507),
 )
 _WORDS = {404: "there is no such page", 405: "this method is not allowed here"}
-_HINTS = {413: "Send less."}
 
 
 class PlainJson(JSONResponse):
@@ -87,7 +86,7 @@ def add_error_handlers(app: FastAPI) -> None:
         headers = error.headers if isinstance(error, HTTPException) else None
         if status == 400:  # FastAPI's word for a body that is no JSON at all
             return error_response(422, "body", "cannot be read", "Send JSON in UTF-8.")
-        return error_response(status, request.url.path, _WORDS.get(status, detail), _HINTS.get(status, ""), headers)
+        return error_response(status, request.url.path, _WORDS.get(status, detail), headers=headers)
 
     def of_arguments(request: Request, error: Exception) -> PlainJson:
         first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}

@@ -57,6 +57,14 @@ class SecurityOptions:
         return f"wsi-pipeline-{sha256((self.token or '').encode()).hexdigest()[:8]}"
 
 
+class TooLargeError(RequestError, HTTPException):
+    """A body that is too large. Of what goes wrong while it is read, FastAPI passes on only Starlette's own kind."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, "request", f"has more than {limit:,} bytes", "Send less.")
+        self.status_code, self.detail = self.status, self.why
+
+
 class SecurityMiddleware:
     """The layer, as ASGI."""
 
@@ -153,11 +161,7 @@ def _check_origin(scope: Scope, headers: Headers, host: str) -> None:
 def _check_length(headers: Headers, limit: int) -> None:
     given = headers.get("content-length")
     if given is not None and (not given.isdecimal() or int(given[:20]) > limit):
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(413, "request", f"has more than {limit:,} bytes", "Send less.")
+        raise TooLargeError(limit)
 
 
 def _check_token(scope: Scope, headers: Headers, options: SecurityOptions, token: str) -> Response | None:
@@ -208,8 +212,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            # FastAPI lets this kind through; all others it takes for faults of what was sent.
-            raise HTTPException(413, _too_large(limit).why)
+            raise TooLargeError(limit)
         return message
 
     return bounded
