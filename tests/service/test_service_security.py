@@ -51,10 +51,11 @@ def test_the_description(options):
     with open_service(options(), FAKE) as service, TestClient(create_app(service), base_url="http://127.0.0.1") as http:
         document = http.get("/openapi.json").json()
         assert "For research use only" in document["info"]["description"]
-        assert {path.split("/")[2] for path in document["paths"]} == {"service", "jobs", "patches"}
+        parts = {path.split("/")[2] for path in document["paths"]}
+        assert parts == {"service", "jobs", "patches", "run", "slides"}
         names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
-        assert len(names) == len(set(names)) == 13
-        assert {"submit_job", "get_job", "predict_patch"} <= set(names)
+        assert len(names) == len(set(names)) == 24
+        assert {"submit_job", "get_job", "predict_patch", "get_tile", "get_layer", "put_annotations"} <= set(names)
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 assert operation["description"], (path, method)

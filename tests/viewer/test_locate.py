@@ -179,7 +179,8 @@ class TestOtherMachines:
     def test_the_folder_of_a_bundle_neither(self, open_viewer, results, find, monkeypatch):
         monkeypatch.setattr("wsi_pipeline.viewer.cards.is_elsewhere", partial(module.is_elsewhere, windows=True))
         looked: list[Path] = []
-        monkeypatch.setattr("wsi_pipeline.viewer.cards._read", lambda folder, _: (looked.append(folder), (None, False))[1])
+        read = "wsi_pipeline.viewer.cards._read"
+        monkeypatch.setattr(read, lambda folder, _: (looked.append(folder), (None, False))[1])
         file = results / "plain" / "run.json"
         record = json.loads(file.read_text(encoding="utf-8"))
         for path, expected in ((r"\\attacker\share", []), ("/bundles/mine", [Path("/bundles/mine")])):

@@ -178,7 +178,8 @@ def test_one_bad_summary_leaves_the_gallery_as_it_is(results, open_viewer, edit)
 
 def test_infinity_in_other_words(results, open_viewer):
     file = results / "plain" / "röt 1" / "summary.json"
-    file.write_text(file.read_text(encoding="utf-8").replace('"mean_probability": ', '"mean_probability": 1e999, "x": '))
+    text = file.read_text(encoding="utf-8").replace('"mean_probability": ', '"mean_probability": 1e999, "x": ')
+    file.write_text(text, encoding="utf-8")
     statuses = {row["name"]: row["status"] for row in open_viewer(results / "plain").get("/api/run").json()["slides"]}
     assert statuses == {"broken": "failed", "röt 1": "failed"}
 

@@ -1,4 +1,4 @@
-"""Records of runs as they lie in a folder, which may have come from anywhere: read as JSON, and looked at before use."""
+"""Records of runs as they lie in a folder, wherever they came from: read as JSON, and looked at before use."""
 
 import json
 import math
