@@ -26,7 +26,10 @@ MAY_FAIL = [negative_data_rejection]
 HOST = {"Host": "127.0.0.1"}
 EXAMPLES = 25
 
-NEVER = {"/api/jobs/{job_id}/cancel": "the job has ended", "/api/slides/{slide_id}/label.jpg": "not without --show-label"}
+NEVER = {
+    "/api/jobs/{job_id}/cancel": "the job has ended",
+    "/api/slides/{slide_id}/label.jpg": "not without --show-label",
+}
 """What is never answered with 200 here, and why."""
 
 
