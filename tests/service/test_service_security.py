@@ -76,6 +76,7 @@ def test_the_state_folder_is_no_run_of_the_gallery(options):
 
 def test_bodies_that_are_none(options):
     """Whatever is wrong with a body, the answer is one of those that the description knows."""
+
     def pieces():
         for _ in range(9):
             yield b" " * (1 << 20)

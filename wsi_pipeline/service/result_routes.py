@@ -79,7 +79,6 @@ def _add_maps(router: APIRouter, service: Service) -> None:
         return StreamingResponse(archive.pieces(), media_type="application/zip", headers=headers)
 
 
-
 def _named(entry: SlideEntry, suffix: str) -> dict[str, str]:
     name = quote(f"{entry.name}.heatmap.{suffix}", safe="", errors="replace")
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}

@@ -207,7 +207,6 @@ def _image(viewer: Viewer, slide_id: str) -> tuple[SlideEntry, Box]:
     return entry, viewer.maps.extent(entry)
 
 
-
 def _is_known(request: Request, tag: str) -> bool:
     return tag in (part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(","))
 
