@@ -205,7 +205,7 @@ class TestEffort:
 
     def test_a_tangle_is_refused_before_it_is_mended(self):
         """5,000 random points cross themselves some three million times."""
-        with pytest.raises(RequestError, match="annotation 1 cannot be kept: its .* too often"):
+        with pytest.raises(RequestError, match=r"annotation 1 cannot be kept: its .* too often"):
             normal_form("a slide", collection(drawn([self.tangle(5_000)])), SIZE)
 
     def test_many_small_tangles_are_one_large_one(self):

@@ -26,15 +26,8 @@ class Archive:
         files = [path for path in found if path.is_file() and not path.is_symlink()]
         self._entries = [_entry(path, path.relative_to(folder).as_posix()) for path in files]
         self._files: Sequence[Path] = files
-
-    @property
-    def size(self) -> int | None:
+        self.size = _size(self._entries)
         """Bytes in all; None where the archive is so large that it has another form."""
-        names = [len(entry.filename.encode()) for entry in self._entries]
-        parts = (_HEADER + _DESCRIPTOR + _LINE) * len(names) + 2 * sum(names)
-        total = parts + sum(entry.file_size for entry in self._entries) + _END
-        large = total * 1.05 > ZIP64_LIMIT or len(names) > ZIP_FILECOUNT_LIMIT
-        return None if large else total
 
     def pieces(self) -> Iterator[bytes]:
         """The archive from its first byte to its last."""
@@ -46,6 +39,14 @@ class Archive:
                         target.write(data)
                         yield out.take()
         yield out.take()
+
+
+def _size(entries: Sequence[ZipInfo]) -> int | None:
+    names = [len(entry.filename.encode()) for entry in entries]
+    parts = (_HEADER + _DESCRIPTOR + _LINE) * len(names) + 2 * sum(names)
+    total = parts + sum(entry.file_size for entry in entries) + _END
+    large = total * 1.05 > ZIP64_LIMIT or len(names) > ZIP_FILECOUNT_LIMIT
+    return None if large else total
 
 
 def _entry(path: Path, name: str) -> ZipInfo:

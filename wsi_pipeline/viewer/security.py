@@ -57,7 +57,7 @@ class SecurityOptions:
         return f"wsi-pipeline-{sha256((self.token or '').encode()).hexdigest()[:8]}"
 
 
-class TooLargeError(RequestError, HTTPException):
+class TooLargeError(RequestError, HTTPException):  # type: ignore[misc]  # `headers` of the first is the narrower
     """A body that is too large. Of what goes wrong while it is read, FastAPI passes on only Starlette's own kind."""
 
     def __init__(self, limit: int) -> None:
