@@ -1,6 +1,7 @@
 """Slides by name: what lies under the roots is found, all else is refused."""
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -130,3 +131,80 @@ def test_no_name_reaches_out(fenced, name, absolute):
     except WsiPipelineError:
         return
     assert Path(found.address) == root / "a" / "s.tiff"
+
+
+class TestSlidesOfSeveralFiles:
+    """What OpenSlide reads along with a slide lies under the root too."""
+
+    @pytest.fixture
+    def outside(self, tmp_path) -> Path:
+        folder = tmp_path / "elsewhere"
+        folder.mkdir()
+        for name in ("Slidedat.ini", "Data0000.dat", "b.dcm", "b.jpg"):
+            (folder / name).write_bytes(b"secret")
+        return folder
+
+    @pytest.fixture
+    def mrxs(self, root) -> Path:
+        """``a.mrxs`` and the folder beside it."""
+        (root / "a.mrxs").write_bytes(b"jpeg")
+        (root / "a").mkdir()
+        (root / "a" / "Slidedat.ini").write_text("[DATAFILE]\nFILE_0 = Data0000.dat\nNAME = C:\\slides\\a\n")
+        (root / "a" / "Data0000.dat").write_bytes(b"data")
+        return root / "a"
+
+    def test_mrxs_within_the_root(self, root, mrxs):
+        assert Roots([root]).find("a.mrxs").name == "a.mrxs"
+        shutil.rmtree(mrxs)
+        assert Roots([root]).find("a.mrxs").name == "a.mrxs"  # the reader says what it lacks
+
+    def test_a_folder_of_mrxs_that_is_a_link(self, root, mrxs, outside):
+        shutil.rmtree(mrxs)
+        mrxs.symlink_to(outside)
+        with pytest.raises(RequestError, match="a, which is read with it, lies outside") as refused:
+            Roots([root]).find("a.mrxs")
+        assert refused.value.status == 403
+
+    @pytest.mark.parametrize("name", ["Slidedat.ini", "Data0000.dat"])
+    def test_a_file_of_mrxs_that_is_a_link(self, root, mrxs, outside, name):
+        (mrxs / name).unlink()
+        (mrxs / name).symlink_to(outside / name)
+        assert status(Roots([root]), "a.mrxs") == 403
+
+    @pytest.mark.parametrize("value", ["../../elsewhere/Data0000.dat", "/../../elsewhere/b.jpg", '"inner/secret.dat"'])
+    def test_a_name_in_the_index_of_mrxs(self, root, mrxs, outside, value):
+        (mrxs / "inner").mkdir()
+        (mrxs / "inner" / "secret.dat").symlink_to(outside / "Data0000.dat")
+        (mrxs / "Slidedat.ini").write_text(f"[DATAFILE]\nFILE_0 = {value}\n")
+        assert status(Roots([root]), "a.mrxs") == 403
+
+    def test_an_index_of_vms(self, root, outside):
+        inner = root / "inner"
+        inner.mkdir()
+        (inner / "a.vms").write_text("[Virtual Microscope Specimen]\nImageFile=a.jpg\nMapFile=../inner/map.jpg\n")
+        for name in ("b.vms", "b.svs"):
+            (inner / name).write_text("[Virtual Microscope Specimen]\nImageFile=../../elsewhere/b.jpg\n")
+            assert status(Roots([root]), f"inner/{name}") == 403
+        assert Roots([root]).find("inner/a.vms").name == "inner/a.vms"
+        (inner / "a.jpg").symlink_to(outside / "b.jpg")
+        assert status(Roots([root]), "inner/a.vms") == 403
+
+    @pytest.mark.parametrize("name", ["a.dcm", "DICOMFILE", "a.tiff"])
+    def test_files_beside_one_of_dicom(self, root, outside, name):
+        series = root / "series"
+        series.mkdir()
+        (series / name).write_bytes(bytes(128) + b"DICM")
+        (series / "c.dcm").write_bytes(b"c")
+        (series / "within.dcm").symlink_to(series / "c.dcm")
+        assert Roots([root]).find(f"series/{name}").name == f"series/{name}"
+        (series / "b.dcm").symlink_to(outside / "b.dcm")
+        with pytest.raises(RequestError, match=r"b\.dcm, which is read with it"):
+            Roots([root]).find(f"series/{name}")
+
+    def test_the_picture_beside_a_tiff(self, root, outside):
+        (root / "slide.Full").symlink_to(outside / "b.jpg")
+        assert status(Roots([root]), "slide.tiff") == 403
+
+    def test_links_beside_other_slides_do_not_matter(self, root):
+        """`root` holds two of them."""
+        assert Roots([root]).find("slide.tiff").name == "slide.tiff"

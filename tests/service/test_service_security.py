@@ -51,10 +51,11 @@ def test_the_description(options):
     with open_service(options(), FAKE) as service, TestClient(create_app(service), base_url="http://127.0.0.1") as http:
         document = http.get("/openapi.json").json()
         assert "For research use only" in document["info"]["description"]
-        assert {path.split("/")[2] for path in document["paths"]} == {"service", "jobs", "patches"}
+        parts = {path.split("/")[2] for path in document["paths"]}
+        assert parts == {"service", "jobs", "patches", "run", "slides"}
         names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
-        assert len(names) == len(set(names)) == 13
-        assert {"submit_job", "get_job", "predict_patch"} <= set(names)
+        assert len(names) == len(set(names)) == 24
+        assert {"submit_job", "get_job", "predict_patch", "get_tile", "get_layer", "put_annotations"} <= set(names)
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 assert operation["description"], (path, method)
@@ -71,3 +72,24 @@ def test_the_state_folder_is_no_run_of_the_gallery(options):
         assert http.get("/api/run").json()["runs"] == []
         for path in ("/static/../.service/jobs.sqlite3", "/.service/jobs.sqlite3", "/static/%2e%2e/jobs.sqlite3"):
             assert http.get(path).status_code == 404
+
+
+def test_bodies_that_are_none(options):
+    """Whatever is wrong with a body, the answer is one of those that the description knows."""
+
+    def pieces():
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    with open_service(options(), FAKE) as service, TestClient(create_app(service), base_url="http://127.0.0.1") as http:
+        described = set(http.get("/openapi.json").json()["paths"]["/api/jobs"]["post"]["responses"])
+        for path, kind in (("/api/patches/probabilities", "image/png"), ("/api/jobs", "application/json")):
+            for content in (pieces(), b" " * (9 << 20)):
+                answer = http.post(path, content=content, headers={"Content-Type": kind})
+                assert answer.status_code == 413, path
+                assert "8,388,608 bytes" in answer.json()["error"]["why"]
+        for content in (b"\xff", b"[" * 100_000, b"{", b"", b"\0"):
+            answer = http.post("/api/jobs", content=content, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 422, content[:5]
+            assert set(answer.json()["error"]) == {"where", "why", "hint"}
+            assert str(answer.status_code) in described

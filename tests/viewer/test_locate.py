@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import patches
 import pytest
 from tiffs import picture, write_pyramid
 
+from wsi_pipeline.errors import SlideNotFoundError
 from wsi_pipeline.slides import open_slide
 from wsi_pipeline.viewer import locate as module
 
@@ -126,3 +128,79 @@ def test_the_label_of_a_real_slide(open_viewer, results, find, data_dir):
     with Image.open(BytesIO(answer.content)) as label:
         assert label.size == (387, 463)
         assert np.asarray(label).std() > 5
+
+
+class TestOtherMachines:
+    """Results from elsewhere name what they like: opening them tells nobody that they are looked at."""
+
+    ADDRESS = "https://attacker.invalid/röt 1.tiff"
+
+    @pytest.fixture
+    def asked(self, monkeypatch) -> list[str]:
+        """Addresses that slides are opened at."""
+        addresses: list[str] = []
+
+        def note(address: str, **options):
+            addresses.append(address)
+            if address.startswith("https:"):
+                raise SlideNotFoundError(address, "cannot be reached", "")
+            return open_slide(address, **options)
+
+        monkeypatch.setattr("wsi_pipeline.viewer.pool.open_slide", note)
+        return addresses
+
+    def test_they_are_not_asked(self, open_viewer, results, find, asked):
+        edit_summary(results, self.ADDRESS)
+        shutil.rmtree(results / "tta")
+        viewer = open_viewer(results)
+        viewer.app.state.viewer.warm_up()
+        base = f"/api/slides/{find(viewer)}"
+        facts = viewer.get(base).json()
+        for part in ("thumbnail.jpg", "tiles/0/0_0.jpg", "probability", "regions", "card"):
+            viewer.get(f"{base}/{part}")
+        assert asked == []
+        assert facts["slide_available"] is False
+        assert self.ADDRESS in facts["slide_problem"]
+        assert "--remote-slides" in facts["slide_problem"]
+        assert viewer.get(f"{base}/tiles/0/0_0.jpg").status_code == 404
+
+    def test_unless_the_user_says_so(self, open_viewer, results, find, asked):
+        edit_summary(results, self.ADDRESS)
+        viewer = open_viewer(results, remote_slides=True)
+        assert "cannot be reached" in viewer.get(f"/api/slides/{find(viewer)}").json()["slide_problem"]
+        assert asked == [self.ADDRESS]
+
+    def test_a_copy_here_is_found_by_its_name(self, open_viewer, results, find, slide, asked):
+        edit_summary(results, self.ADDRESS)
+        viewer = open_viewer(results, slide_folders=(slide.parent,))
+        assert viewer.get(f"/api/slides/{find(viewer)}").json()["slide_available"] is True
+        assert asked == [str(slide)]
+
+    def test_the_folder_of_a_bundle_neither(self, open_viewer, results, find, monkeypatch):
+        monkeypatch.setattr("wsi_pipeline.viewer.cards.is_elsewhere", partial(module.is_elsewhere, windows=True))
+        looked: list[Path] = []
+        read = "wsi_pipeline.viewer.cards._read"
+        monkeypatch.setattr(read, lambda folder, _: (looked.append(folder), (None, False))[1])
+        file = results / "plain" / "run.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for path, expected in ((r"\\attacker\share", []), ("/bundles/mine", [Path("/bundles/mine")])):
+            record["bundle"]["path"] = path
+            file.write_text(json.dumps(record), encoding="utf-8")
+            viewer = open_viewer(results)
+            assert viewer.get(f"/api/slides/{find(viewer)}/card").status_code == 200
+            assert looked == expected
+
+    @pytest.mark.parametrize("address", [r"\\machine\share\a.svs", "//machine/share/a.svs", "s3://bucket/a.svs"])
+    def test_on_windows_shares_are_other_machines_too(self, address):
+        assert module.is_elsewhere(address, windows=True)
+
+    @pytest.mark.parametrize("address", [r"C:\slides\a.svs", "slides/a.svs", "", r"C:\a.zip::8863"])
+    def test_these_are_here(self, address):
+        assert not module.is_elsewhere(address, windows=True)
+        assert not module.is_elsewhere(address, windows=False)
+
+
+def test_a_path_that_can_be_none(open_viewer, results, find):
+    edit_summary(results, "/slides/a\0b.svs")
+    viewer = open_viewer(results)
+    assert viewer.get(f"/api/slides/{find(viewer)}").json()["slide_available"] is False

@@ -2,9 +2,14 @@
 
 import json
 import math
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -18,6 +23,7 @@ from wsi_pipeline.errors import OutputError
 from wsi_pipeline.extraction.annotations import read_annotations
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.viewer import annotations as module
+from wsi_pipeline.viewer import drawn as drawn_module
 from wsi_pipeline.viewer.annotations import normal_form
 from wsi_pipeline.viewer.problems import RequestError
 
@@ -169,7 +175,7 @@ class TestNormalForm:
         assert shape(kept["geometry"]).area == pytest.approx(200 * 200 - 800)
 
     def test_bounds(self, monkeypatch):
-        monkeypatch.setattr(module, "MAX_MENDED", 5)
+        monkeypatch.setattr(drawn_module, "MAX_MENDED", 3)
         assert normal_form("a slide", collection(drawn([[[0, 0], [9, 9], [9, 0], [0, 9]]])), SIZE)
         with pytest.raises(RequestError, match="crosses itself"):
             normal_form("a slide", collection(drawn([[[0, 0], [9, 9], [9, 0], [0, 9], [-1, 5]]])), SIZE)
@@ -182,6 +188,71 @@ class TestNormalForm:
             normal_form("a slide", collection(drawn(), drawn(), drawn()), SIZE)
         with pytest.raises(RequestError, match="more than 12 points"):
             normal_form("a slide", collection(drawn([SQUARE * 3])), SIZE)
+
+
+class TestEffort:
+    """However an outline is knotted, a request is answered soon."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self):
+        start = time.monotonic()
+        yield
+        assert time.monotonic() - start < 20
+
+    def tangle(self, points: int, seed: int = 0) -> list[list[float]]:
+        rng = np.random.default_rng(seed)
+        return (rng.random((points, 2)) * (SIZE.width, SIZE.height)).round(2).tolist()
+
+    def test_a_tangle_is_refused_before_it_is_mended(self):
+        """5,000 random points cross themselves some three million times."""
+        with pytest.raises(RequestError, match=r"annotation 1 cannot be kept: its .* too often"):
+            normal_form("a slide", collection(drawn([self.tangle(5_000)])), SIZE)
+
+    def test_many_small_tangles_are_one_large_one(self):
+        """Each would be mended."""
+        tangles = [drawn([self.tangle(300, seed)]) for seed in range(40)]
+        normal_form("a slide", collection(tangles[0]), SIZE)
+        with pytest.raises(RequestError, match="crosses itself too often"):
+            normal_form("a slide", collection(*tangles), SIZE)
+
+    def test_as_many_crossings_as_are_mended(self):
+        side = 400
+        rng = np.random.default_rng(0)
+        hatched = [[x, (n % 2) * 700 + rng.random() * 50] for n, x in enumerate(np.linspace(0, 900, side // 2))]
+        hatched += [[(n % 2) * 900 + rng.random() * 50, y] for n, y in enumerate(np.linspace(700, 0, side // 2))]
+        (kept,) = normal(drawn([hatched]))
+        assert shape(kept["geometry"]).is_valid
+
+    def test_a_comb_of_slanting_teeth_is_valid_and_yet_too_much(self):
+        """No edge crosses another, but the boxes of all of them meet: GEOS would look at each pair."""
+        size = Size(100_000, 100_000)
+        left = np.arange(10_000) * 4.0
+        teeth = np.stack([np.stack([left, left * 0], 1), np.stack([left + 50_000, left * 0 + 50_000], 1)], 1)
+        teeth = np.concatenate([teeth, teeth[:, ::-1] + (2, 0)], 1).reshape(-1, 2)
+        with pytest.raises(RequestError, match="too often"):
+            normal_form("a slide", collection(drawn([[*teeth.tolist(), [90_000, 90_000], [0, 60_000]]])), size)
+
+    def test_points_are_counted_before_anything_is_mended(self, monkeypatch):
+        monkeypatch.setattr(module, "MAX_VERTICES", 1_000)
+        monkeypatch.setattr(drawn_module, "_valid", lambda *_: pytest.fail("too late"))
+        with pytest.raises(RequestError, match="more than 1,000 points"):
+            normal_form("a slide", collection(drawn([self.tangle(1_001)])), SIZE)
+
+    def test_holes_are_counted(self):
+        holes = [[[x, y], [x + 1, y], [x, y + 1]] for x in range(310, 490, 3) for y in range(310, 490, 3)]
+        assert normal_form("a slide", collection(drawn([SQUARE, *holes[:1_999]])), SIZE)
+        with pytest.raises(RequestError, match="more than 2,000 outlines and holes"):
+            normal_form("a slide", collection(drawn([SQUARE, *holes[:2_000]])), SIZE)
+
+    def test_a_large_outline_is_nothing_special(self):
+        """A circle of 150,000 points, and the staircase along cells that a marked region is."""
+        angle = np.linspace(0, 2 * np.pi, 150_000, endpoint=False)
+        circle = np.stack([50_000 + 40_000 * np.cos(angle), 50_000 + 40_000 * np.sin(angle)], 1)
+        stairs = [[50.0 * ((n + 1) // 2), 50.0 * (n // 2)] for n in range(4_000)]
+        features = drawn([circle.tolist()]), drawn([[*stairs, [100_050, 0]]])
+        value = json.loads(normal_form("a slide", collection(*features), Size(100_000, 100_000)))
+        assert len(value["features"][0]["geometry"]["coordinates"][0]) == 150_001
+        assert len(value["features"][1]["geometry"]["coordinates"][0]) >= 4_000
 
 
 class TestSaving:
@@ -263,6 +334,41 @@ class TestSaving:
         assert viewer.get(url).status_code == 404
         assert self.save(viewer, url, collection(), f'"{"0" * 32}"').status_code == 404
         assert outside.read_bytes() == before
+
+    def test_who_sends_too_many_leaves_threads_for_the_others(self, viewer, url, monkeypatch):
+        go, real = threading.Event(), module.normal_form
+
+        def slow(*args):
+            go.wait(20)
+            return real(*args)
+
+        monkeypatch.setattr(module, "normal_form", slow)
+        tag = viewer.get(url).headers["etag"]
+        with ThreadPoolExecutor(30) as threads:
+            asked = [threads.submit(self.save, viewer, url, collection(), tag) for _ in range(30)]
+            while sum(ask.done() for ask in asked) < 21:
+                threading.Event().wait(0.01)
+            assert viewer.get("/api/run").status_code == 200
+            go.set()
+            answers = [ask.result() for ask in asked]
+        assert sorted({answer.status_code for answer in answers}) in ([200, 412, 503], [200, 503])
+        busy = [answer for answer in answers if answer.status_code == 503]
+        assert len(busy) == 21
+        assert busy[0].headers["retry-after"]
+        assert self.save(viewer, url, collection(drawn()), viewer.get(url).headers["etag"]).status_code == 200
+
+    def test_a_file_of_any_size_or_kind_is_not_read(self, viewer, url, file, monkeypatch):
+        monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+        file.write_bytes(b" " * ((1 << 20) + 1))
+        for answer in (viewer.get(url), self.save(viewer, url, collection(), '"x"')):
+            assert answer.status_code == 422
+            assert "1 MiB" in answer.json()["error"]["why"]
+        file.unlink()
+        os.mkfifo(file)
+        assert viewer.get(url).status_code == 422  # nobody writes into it: reading would wait for ever
+        file.unlink()
+        file.mkdir()
+        assert viewer.get(url).status_code == 422
 
     def test_a_failed_slide_takes_none(self, viewer, find):
         url = f"/api/slides/{find(viewer, name='broken')}/annotations"

@@ -1,6 +1,7 @@
 """What is found in a folder of results, and what is passed over."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -144,3 +145,61 @@ def test_no_folder(tmp_path):
     with pytest.raises(ConfigError, match="no folder of results"):
         Results(tmp_path / "nowhere")
     assert Results(tmp_path).slides() == []
+
+
+NOT_SHOWN = {
+    "NaN": {"mean_probability": float("nan")},
+    "infinite": {"threshold": float("-inf")},
+    "too large a number": {"threshold": 10**400},
+    "warnings that are no list": {"warnings": 5},
+    "warnings that are no texts": {"warnings": [["a"]]},
+    "a number that is a text": {"idc_mm2": "12"},
+    "a model that is no text": {"model": {"name": "idc"}},
+    "nested without end": {"note": json.loads("[" * 500 + "]" * 500)},
+}
+
+
+@pytest.mark.parametrize("edit", NOT_SHOWN.values(), ids=NOT_SHOWN.keys())
+def test_one_bad_summary_leaves_the_gallery_as_it_is(results, open_viewer, edit):
+    """Python's JSON takes more than a page can show: that slide is damaged, the others are as they were."""
+    before = {row["id"]: row for row in open_viewer(results).get("/api/run").json()["slides"]}
+    file = results / "plain" / "röt 1" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | edit), encoding="utf-8")
+    viewer = open_viewer(results)
+    answer = viewer.get("/api/run")
+    assert answer.status_code == 200
+    rows = {row["id"]: row for row in answer.json()["slides"]}
+    (bad,) = [row for row in rows.values() if row != before[row["id"]]]
+    assert (bad["status"], bad["warnings"]) == ("failed", [])
+    assert "damaged" in bad["error"]["why"]
+    assert viewer.get(f"/api/slides/{bad['id']}").json()["error"] == bad["error"]
+    assert viewer.get(f"/api/slides/{bad['id']}/probability").status_code == 409
+
+
+def test_infinity_in_other_words(results, open_viewer):
+    file = results / "plain" / "röt 1" / "summary.json"
+    text = file.read_text(encoding="utf-8").replace('"mean_probability": ', '"mean_probability": 1e999, "x": ')
+    file.write_text(text, encoding="utf-8")
+    statuses = {row["name"]: row["status"] for row in open_viewer(results / "plain").get("/api/run").json()["slides"]}
+    assert statuses == {"broken": "failed", "röt 1": "failed"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"started": NaN}', '{"started": [1], "finished": {}, "planned": "x"}', '{"bundle": {"name": 1e999}}',
+     '{"results": [{"folder": "\\ud800", "status": "failed", "error": 5}]}'],
+)  # fmt: skip
+def test_a_bad_record_leaves_the_gallery_as_it_is(results, open_viewer, text):
+    (results / "plain" / "run.json").write_text(text, encoding="utf-8")
+    viewer = open_viewer(results)
+    answer = viewer.get("/api/run")
+    assert answer.status_code == 200
+    done = [row["id"] for row in answer.json()["slides"] if row["status"] == "done"]
+    assert len(done) == 2
+    assert {viewer.get(f"/api/slides/{slide}").status_code for slide in done} == {200}
+
+
+def test_a_record_that_is_a_pipe_is_not_waited_for(results):
+    (results / "plain" / "run.json").unlink()
+    os.mkfifo(results / "plain" / "run.json")
+    assert ("plain", "röt 1", "done") in rows(Results(results))

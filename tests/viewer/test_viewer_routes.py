@@ -13,6 +13,7 @@ from qupath_rules import check_geojson
 
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.viewer import maps as maps_module
 from wsi_pipeline.viewer import regions as regions_module
 from wsi_pipeline.viewer import results as results_module
 
@@ -188,6 +189,19 @@ class TestPictures:
         assert "--show-label" in error_of(refused)["hint"]
         shown = open_viewer(results, show_label=True)
         assert shown.get(f"/api/slides/{find(shown)}/label.jpg").status_code == 404  # this slide has none
+
+    def test_a_map_too_large_to_be_kept_is_not_read_for_every_tile(self, open_viewer, results, find, monkeypatch):
+        reads: list[str] = []
+        real = maps_module._read
+        monkeypatch.setattr(maps_module, "_read", lambda entry: (reads.append(entry.id), real(entry))[1])
+        viewer = open_viewer(results, map_cache_bytes=0)
+        base = f"/api/slides/{find(viewer)}"
+        for part in ("tiles/10/0_0.jpg", "tiles/10/1_0.jpg", "tiles/10/2_0.jpg", "thumbnail.jpg", "tiles/9/0_0.jpg"):
+            assert viewer.get(f"{base}/{part}").status_code == 200
+        assert viewer.put(f"{base}/annotations", content=b"{}", headers={"If-Match": '"x"'}).status_code == 422
+        assert len(reads) == 1
+        assert viewer.get(f"{base}/probability").status_code == 200
+        assert len(reads) == 2
 
     def test_many_at_once(self, viewer, find):
         urls = [f"/api/slides/{find(viewer)}/tiles/10/{n % 4}_{n // 4 % 4}.jpg" for n in range(64)]

@@ -42,6 +42,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where slides are now that are no longer where they were run",
     )
+    view.add_argument(
+        "--remote-slides",
+        action="store_true",
+        help="open slides at the addresses (s3://, https://) that results name: only for results that you trust",
+    )
     view.set_defaults(command=_view)
 
 
@@ -57,7 +62,11 @@ def _view(args: argparse.Namespace) -> int:
     from wsi_pipeline.viewer.server import serve
 
     options = ViewerOptions(
-        host=args.host, token=args.token, show_label=args.show_label, slide_folders=tuple(args.slides)
+        host=args.host,
+        token=args.token,
+        show_label=args.show_label,
+        slide_folders=tuple(args.slides),
+        remote_slides=args.remote_slides,
     )
     serve(
         args.results,

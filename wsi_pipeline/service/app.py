@@ -14,10 +14,10 @@ from wsi_pipeline.errors import BundleError, ResolutionError
 from wsi_pipeline.service.job_routes import make_job_routes
 from wsi_pipeline.service.patch_routes import make_patch_routes
 from wsi_pipeline.service.result_routes import make_result_routes
-from wsi_pipeline.service.schema import ErrorAnswer
 from wsi_pipeline.service.service import Service
 from wsi_pipeline.viewer.app import add_viewer
 from wsi_pipeline.viewer.problems import error_response
+from wsi_pipeline.viewer.schema import ErrorAnswer
 from wsi_pipeline.viewer.security import SecurityMiddleware, SecurityOptions
 
 DESCRIPTION = """\
@@ -25,7 +25,8 @@ DESCRIPTION = """\
 
 Slides of breast tissue in; maps of the probability of invasive ductal carcinoma (or of what else the model was trained
 on), regions and areas out. A slide is submitted as a job, which is followed, cancelled, and asked for its results; it
-survives a restart of the server. Patches are answered at once. Every error is `{"error": {"where", "why", "hint"}}`.
+survives a restart of the server. Patches are answered at once. What was found can be looked at slide by slide: tiles,
+maps, regions at any threshold, annotations. Every error is `{"error": {"where", "why", "hint"}}`.
 """
 
 _PROBLEMS = {
@@ -69,8 +70,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(make_job_routes(service))
     app.include_router(make_patch_routes(service))
     app.include_router(make_result_routes(service))
-    _add_openapi(app, token=options.token is not None)
     add_viewer(app, service.viewer)
+    _add_openapi(app, token=options.token is not None)
     for kind in (BundleError, ResolutionError):
         app.add_exception_handler(kind, _unprocessable)
     app.state.service = service
@@ -87,7 +88,7 @@ def _unprocessable(_: Request, error: Exception) -> Response:
 
 
 def _add_openapi(app: FastAPI, *, token: bool) -> None:
-    """Describe the routes that are there by now; those of the viewer's page are no interface for others."""
+    """Describe the routes that are there by now."""
     document: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=list(app.routes)
     )

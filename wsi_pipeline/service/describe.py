@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from wsi_pipeline.service.keeper import Progress
-from wsi_pipeline.service.schema import Cells, Job, Problem
+from wsi_pipeline.service.schema import Cells, Job
 from wsi_pipeline.service.service import Service
 from wsi_pipeline.service.store import StoredJob
 from wsi_pipeline.viewer.results import SlideEntry
+from wsi_pipeline.viewer.schema import Problem
 
 
 def describe_job(service: Service, job: StoredJob, entries: Mapping[str, SlideEntry] | None = None) -> Job:

@@ -8,9 +8,10 @@ from fastapi.responses import StreamingResponse
 from wsi_pipeline import __version__
 from wsi_pipeline.service.describe import describe_job
 from wsi_pipeline.service.events import Listeners
-from wsi_pipeline.service.schema import Job, JobList, JobRequest, ModelFacts, Problem, ServiceState
+from wsi_pipeline.service.schema import Job, JobList, JobRequest, ModelFacts, ServiceState
 from wsi_pipeline.service.service import Service
 from wsi_pipeline.service.store import JobStatus
+from wsi_pipeline.viewer.schema import Problem
 
 JobId = Annotated[str, Path(pattern="^[0-9]{8}-[0-9]{6}-[0-9a-f]{8}$", description="as it was given out")]
 
@@ -104,8 +105,4 @@ def _add_following(router: APIRouter, service: Service) -> None:
     def follow_job(job_id: JobId) -> StreamingResponse:
         """Follow a job by server-sent events."""
         service.job(job_id)
-        listeners.require_room()
-        stream = listeners.follow(lambda: describe_job(service, service.job(job_id)))
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        return listeners.answer(lambda: describe_job(service, service.job(job_id)))

@@ -1,7 +1,6 @@
 """Results of finished jobs over HTTP."""
 
 from io import BytesIO
-from threading import BoundedSemaphore
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -10,17 +9,15 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from wsi_pipeline.config import RESEARCH_USE
-from wsi_pipeline.service.archive import pieces, zip_folder
+from wsi_pipeline.service.archive import Archive
 from wsi_pipeline.service.job_routes import JobId
 from wsi_pipeline.service.service import Service
-from wsi_pipeline.viewer.problems import RequestError
+from wsi_pipeline.viewer.regions import own_threshold
 from wsi_pipeline.viewer.results import HEATMAP, OVERLAY, SlideEntry
+from wsi_pipeline.viewer.schema import COLLECTION, GEOJSON, content
 
 NOTE = {"X-Note": RESEARCH_USE}
 """Stands on the answers that have no room for it inside."""
-
-_PACKED_AT_ONCE = 2
-_GEOJSON = "application/geo+json"
 
 
 def make_result_routes(service: Service) -> APIRouter:
@@ -37,7 +34,7 @@ def _add_numbers(router: APIRouter, service: Service) -> None:
         """The numbers of `summary.json`: areas in mm², fraction, regions, threshold, model, warnings."""
         return dict(service.result(job_id).summary)
 
-    @router.get("/regions.geojson", response_class=Response, responses=_content(_GEOJSON, {"type": "object"}))
+    @router.get("/regions.geojson", response_class=Response, responses=content(GEOJSON, schema=COLLECTION))
     def get_regions(
         job_id: JobId,
         threshold: Annotated[
@@ -52,20 +49,18 @@ def _add_numbers(router: APIRouter, service: Service) -> None:
     ) -> Response:
         """The regions at a threshold, as GeoJSON for QuPath in level-0 px."""
         entry = service.result(job_id)
-        at = float(entry.summary["threshold"]) if threshold is None else threshold
+        at = own_threshold(entry) if threshold is None else threshold
         found = service.viewer.regions.collection(entry, at, smooth_um)
-        return Response(found, media_type=_GEOJSON, headers=NOTE)
+        return Response(found, media_type=GEOJSON, headers=NOTE)
 
-    @router.get("/overlay.png", response_class=FileResponse, responses=_content("image/png"))
+    @router.get("/overlay.png", response_class=FileResponse, responses=content("image/png"))
     def get_overlay(job_id: JobId) -> FileResponse:
         """Tint, outlines and legend over a picture of the slide."""
         return FileResponse(service.result(job_id).file(OVERLAY), media_type="image/png", headers=NOTE)
 
 
 def _add_maps(router: APIRouter, service: Service) -> None:
-    packing = BoundedSemaphore(_PACKED_AT_ONCE)
-
-    @router.get("/probability.npy", response_class=Response, responses=_content("application/x-npy"))
+    @router.get("/probability.npy", response_class=Response, responses=content("application/x-npy"))
     def get_probability(job_id: JobId) -> Response:
         """Probability of the positive class by cell, as `numpy.save` writes it: float32 [rows, cols], NaN: unknown."""
         entry = service.result(job_id)
@@ -73,27 +68,17 @@ def _add_maps(router: APIRouter, service: Service) -> None:
         np.save(out, service.viewer.maps.get(entry).probability, allow_pickle=False)
         return Response(out.getvalue(), media_type="application/x-npy", headers=NOTE | _named(entry, "npy"))
 
-    @router.get("/heatmap.zip", response_class=StreamingResponse, responses=_content("application/zip"))
+    @router.get("/heatmap.zip", response_class=StreamingResponse, responses=content("application/zip"))
     def get_heatmap(job_id: JobId) -> StreamingResponse:
         """The heatmap as a zipped OME-Zarr: all classes, pyramid, grid, provenance. zarr opens the file as it is."""
         entry = service.result(job_id)
-        folder = entry.file(HEATMAP)
-        if not packing.acquire(blocking=False):
-            raise RequestError(503, "heatmap", "others are being packed", "Try again.", {"Retry-After": "5"})
-        try:
-            packed = zip_folder(folder, service.options.state)
-        finally:
-            packing.release()
-        size = packed.seek(0, 2)
-        packed.seek(0)
-        headers = NOTE | _named(entry, "zarr.zip") | {"Content-Length": str(size)}
-        return StreamingResponse(pieces(packed), media_type="application/zip", headers=headers)
-
-
-def _content(kind: str, schema: dict[str, str] | None = None) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {kind: {"schema": schema or {"type": "string", "format": "binary"}}}}}
+        archive = Archive(entry.file(HEATMAP))
+        headers = NOTE | _named(entry, "zarr.zip")
+        if archive.size is not None:
+            headers |= {"Content-Length": str(archive.size)}
+        return StreamingResponse(archive.pieces(), media_type="application/zip", headers=headers)
 
 
 def _named(entry: SlideEntry, suffix: str) -> dict[str, str]:
-    name = quote(f"{entry.name}.heatmap.{suffix}", safe="")
+    name = quote(f"{entry.name}.heatmap.{suffix}", safe="", errors="replace")
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from wsi_pipeline.errors import ConfigError, SlideFormatError, SlideNotFoundError
+from wsi_pipeline.service.companions import leads_out
 from wsi_pipeline.slides.kaggle import index_patches
 from wsi_pipeline.viewer.problems import RequestError
 
@@ -118,7 +119,24 @@ def _follow(name: str, root: Path, relative: Path) -> Path | None:
         raise _outside(name)
     if not stat.S_ISREG(mode):
         raise SlideFormatError(name, "is no file", "Name a slide's file; of patches, put the case into a zip file.")
+    _check_companions(name, path, root)
     return path
+
+
+def _check_companions(name: str, path: Path, root: Path) -> None:
+    """Refuse a slide of several files one of which lies outside.
+
+    Raises:
+        RequestError: 403.
+        SlideFormatError: where they cannot be looked at.
+    """
+    try:
+        part = leads_out(path, root)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SlideFormatError(name, f"its files cannot be looked at ({error})", "Copy the slide whole.") from error
+    if part is not None:
+        why = f"{part.name}, which is read with it, lies outside of the folders that slides are taken from"
+        raise RequestError(403, name, why, "Copy the slide whole into the folder.")
 
 
 def _choose_case(name: str, path: Path, case: str) -> str:

@@ -7,24 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.service.choices import JobSettings
 from wsi_pipeline.service.store import JobStatus
+from wsi_pipeline.viewer.schema import Problem
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Problem(_Answer):
-    """What is wrong with a request or a job."""
-
-    where: str = Field(description="the file, setting or thing concerned")
-    why: str = Field(description="what is wrong with it")
-    hint: str = Field(description="what can be done about it; may be empty")
-
-
-class ErrorAnswer(_Answer):
-    """The answer to a request that failed."""
-
-    error: Problem
 
 
 class JobRequest(BaseModel):

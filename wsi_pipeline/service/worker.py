@@ -75,6 +75,7 @@ class _Worker:
 
     def _run_slide(self, order: Message) -> Message:
         from wsi_pipeline import pipeline
+        from wsi_pipeline.service.bounds import require_moderate
 
         job = order["job"]
 
@@ -88,6 +89,7 @@ class _Worker:
 
         try:
             settings = Settings.model_validate(order["settings"])
+            require_moderate(order["slide"], settings)
             record = pipeline.run([order["slide"]], Path(order["folder"]), settings, on_cells=on_cells)
         except Exception as error:  # noqa: BLE001 - the end of a job: the next one in the queue is to run
             return {"status": "failed", "error": _failed(f"job {job}", error)}

@@ -5,30 +5,28 @@ The file is ``annotations.geojson`` in the slide's folder. QuPath takes it, and 
 
 import json
 import math
+import stat
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from uuid import UUID, uuid4
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
 
-from wsi_pipeline.extraction.coverage import polygons_of
+from wsi_pipeline.errors import OutputError
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.viewer.drawn import Effort, count_points, kept_geometry, polygons
 from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.results import ANNOTATIONS, SlideEntry, is_inside
+from wsi_pipeline.viewer.turns import Turns
 
-MAX_MENDED = 5_000
-"""Points of an outline that crosses itself and is mended; beyond that, mending may take minutes."""
+MAX_BYTES = 64 << 20
+"""A file larger than this was not written here, and is not read."""
 
 MAX_FEATURES, MAX_VERTICES, MAX_NAME = 10_000, 200_000, 200
 """Bounds on what one file holds, and on the length of a name in characters."""
-
-SNAP_PX, _DECIMALS = 0.01, 2
-"""Outlines are put on this raster, as in the files that a run writes for QuPath."""
 
 COLORS = {"idc": (200, 0, 0), "non-idc": (0, 110, 180), "ignore*": (160, 160, 160), "region*": (0, 150, 80)}
 """Colour in QuPath by class, where the page gives none; names in small letters."""
@@ -36,6 +34,7 @@ COLORS = {"idc": (200, 0, 0), "non-idc": (0, 110, 180), "ignore*": (160, 160, 16
 _NONSENSE = (
     *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, shapely.errors.ShapelyError),
 )
+_AT_ONCE, _WAITING = 1, 8
 _OTHER_COLOR = (120, 60, 160)
 _EMPTY = b'{"type":"FeatureCollection","features":[]}\n'
 
@@ -45,16 +44,19 @@ class Annotations:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._checking = Lock()  # one at a time: mending a tangle is a lot of work
+        # Mending a tangle is a lot of work: whoever sends many keeps no more threads busy than these.
+        self._turns = Turns(("annotations", "too many are being saved at once"), at_once=_AT_ONCE, waiting=_WAITING)
 
     def read(self, entry: SlideEntry) -> tuple[bytes, str]:
         """The file and its entity tag; an empty collection where nothing has been drawn yet.
 
         Raises:
-            RequestError: 404 where the file leads out of the results; 409 for a slide that failed.
+            RequestError: 404 where the file leads out of the results; 409 for a slide that failed; 422 where it is no
+                file of at most `MAX_BYTES`.
+            OutputError: where it cannot be read.
         """
         path = _path(entry)
-        data = path.read_bytes() if path.exists() else _EMPTY
+        data = _content(entry.name, path)
         return data, version(data)
 
     def write(self, entry: SlideEntry, data: bytes, size: Size, seen: str | None) -> tuple[bytes, str]:
@@ -70,13 +72,13 @@ class Annotations:
             What was written, in its normal form, and its entity tag.
 
         Raises:
-            RequestError: 412 where another version is there by now, 428 where the writer does not say what it saw, 422
-                where the annotations are nonsense.
+            RequestError: 412 where another version is there by now, 428 where the writer does not say what it saw, 503
+                where too many are being saved already, 422 where the annotations are nonsense.
             OutputError: where the file cannot be written.
         """
         if seen is None:
             raise RequestError(428, entry.name, "the request does not say which version it replaces", "Send If-Match.")
-        with self._checking:
+        with self._turns.take():
             text = normal_form(entry.name, data, size)
         with self._lock:
             _, current = self.read(entry)
@@ -107,14 +109,14 @@ def normal_form(where: str, data: bytes, size: Size) -> bytes:
         RequestError: 422, naming the annotation at fault.
     """
     features = _features(where, data)
-    found, vertices = [], 0
+    found, vertices, effort = [], 0, Effort(max_points=MAX_VERTICES)
     for number, feature in enumerate(features, start=1):
         try:
-            found.append(_feature(feature, size))
+            found.append(_feature(feature, size, effort))
         except _NONSENSE as error:
             why = f"annotation {number} cannot be kept: {error}"
             raise RequestError(422, where, why, "Draw it again, or remove it.") from error
-        vertices += sum(len(ring) for polygon in _polygons(found[-1]["geometry"]) for ring in polygon)
+        vertices += count_points(polygons(found[-1]["geometry"]))
         if vertices > MAX_VERTICES:
             raise RequestError(
                 422, where, f"the outlines have more than {MAX_VERTICES:,} points", "Draw fewer or simpler."
@@ -140,7 +142,7 @@ def _features(where: str, data: bytes) -> list[Any]:
     return features
 
 
-def _feature(feature: Any, size: Size) -> dict[str, Any]:
+def _feature(feature: Any, size: Size, effort: Effort) -> dict[str, Any]:
     if not isinstance(feature, dict) or feature.get("type") != "Feature":
         raise ValueError("it is no Feature")
     given = feature.get("properties") or {}
@@ -157,7 +159,7 @@ def _feature(feature: Any, size: Size) -> dict[str, Any]:
     return {
         "type": "Feature",
         "id": _id(feature.get("id")),
-        "geometry": _geometry(feature.get("geometry"), size),
+        "geometry": kept_geometry(feature.get("geometry"), size, effort),
         "properties": properties,
     }
 
@@ -203,78 +205,23 @@ def _measurements(given: Any) -> dict[str, float]:
     return dict(given)
 
 
-def _geometry(given: Any, size: Size) -> dict[str, Any]:
-    """A Polygon or MultiPolygon as QuPath takes it."""
-    if not isinstance(given, dict) or given.get("type") not in {"Polygon", "MultiPolygon"}:
-        raise ValueError("it is no Polygon or MultiPolygon")
-    drawn = shapely.MultiPolygon([_polygon(rings, size) for rings in _polygons(given)])
-    shape = shapely.transform(drawn, lambda xy: np.round(xy, _DECIMALS) + 0.0)
-    if not shape.is_valid or not shape.area:
-        if shapely.get_num_coordinates(shape) > MAX_MENDED:
-            raise ValueError(f"its outline crosses itself and has more than {MAX_MENDED:,} points")
-        shape = polygons_of(shapely.set_precision(_encircled(shape), SNAP_PX))
-    parts = [_rings(part) for part in shapely.get_parts(shapely.orient_polygons(shape))]
-    if not parts:
-        raise ValueError("it has no area")
-    if len(parts) == 1:
-        return {"type": "Polygon", "coordinates": parts[0]}
-    return {"type": "MultiPolygon", "coordinates": parts}
-
-
-def _encircled(shape: shapely.MultiPolygon) -> shapely.Geometry:
-    """What the outlines encircle, less what the holes' do.
-
-    `shapely.make_valid` would leave out what a lasso encircles twice, or back and forth.
-    """
-    holes = [_inside(hole) for part in shape.geoms for hole in part.interiors]
-    shells = [_inside(part.exterior) for part in shape.geoms]
-    return shapely.difference(shapely.union_all(shells), shapely.union_all(holes))
-
-
-def _inside(ring: shapely.LinearRing) -> shapely.Geometry:
-    faces = shapely.get_parts(shapely.polygonize([shapely.node(ring)]))
-    return shapely.coverage_union_all(faces)  # they share edges and nothing else
-
-
-def _polygons(geometry: dict[str, Any]) -> list[Any]:
-    coordinates = geometry["coordinates"]
-    found = coordinates if geometry["type"] == "MultiPolygon" else [coordinates]
-    if not isinstance(found, list) or not found:
-        raise ValueError("it has no coordinates")
-    return found
-
-
-def _polygon(rings: Any, size: Size) -> shapely.Polygon:
-    if not isinstance(rings, list) or not rings:
-        raise ValueError("it has no outline")
-    if sum(len(ring) for ring in rings) > MAX_VERTICES:
-        raise ValueError(f"its outline has more than {MAX_VERTICES:,} points")
-    shell, *holes = [_ring(ring, size) for ring in rings]
-    return shapely.Polygon(shell, holes)
-
-
-def _ring(points: Any, size: Size) -> NDArray[np.float64]:
-    xy = np.array([point[:2] for point in points], np.float64)
-    if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) < 3:
-        raise ValueError("an outline has fewer than three points")
-    if not np.isfinite(xy).all():
-        raise ValueError("its coordinates are no finite numbers")
-    far = np.array([size.width, size.height])
-    if (xy < -far).any() or (xy > 2 * far).any():
-        raise ValueError("it lies far outside the slide")
-    return xy
-
-
-def _rings(polygon: shapely.Polygon) -> list[list[list[float]]]:
-    """Coordinates of a polygon's rings; adding zero turns -0.0 into 0.0."""
-    return [
-        (np.round(np.asarray(ring.coords), _DECIMALS) + 0.0).tolist() for ring in (polygon.exterior, *polygon.interiors)
-    ]
-
-
 def _path(entry: SlideEntry) -> Path:
     entry.require_done()
     path = entry.folder / ANNOTATIONS
     if not is_inside(path, entry.root):
         raise RequestError(404, entry.name, f"its {ANNOTATIONS} leads out of the results", "Remove the link.")
     return path
+
+
+def _content(where: str, path: Path) -> bytes:
+    """The file; an empty collection where there is none."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_BYTES:
+            why = f"its {ANNOTATIONS} is no file of at most {MAX_BYTES >> 20} MiB"
+            raise RequestError(422, where, why, "Move it away, or draw fewer and simpler outlines.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return _EMPTY
+    except OSError as error:
+        raise OutputError(path, f"cannot be read ({error.strerror})", "Check its permissions.") from error

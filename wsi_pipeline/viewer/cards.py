@@ -1,4 +1,9 @@
-"""The card of the model that made a result."""
+"""The card of the model that made a result.
+
+It is read from the folder of the bundle that the run's record names, wherever on this machine that is, or from the
+shipped bundle of the name. Only a file ``model.json`` that is a valid card, and of the model that the summary names, is
+shown, so that no record can have another file shown. Other machines are never asked.
+"""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -8,6 +13,7 @@ from typing import Any
 import wsi_pipeline.models
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.card import Card, read_card
+from wsi_pipeline.viewer.locate import is_elsewhere
 from wsi_pipeline.viewer.results import SlideEntry
 
 _CARD_FILE = "model.json"
@@ -49,7 +55,9 @@ def _used(bundle: Mapping[str, Any]) -> dict[str, Any]:
 
 def _folders(bundle: Mapping[str, Any]) -> list[Path]:
     shipped = [folder for folder in _SHIPPED.glob("*") if folder.name == bundle.get("name")]
-    return [Path(path) for path in [bundle.get("path")] if isinstance(path, str) and path] + shipped
+    path = bundle.get("path")
+    named = [Path(path)] if isinstance(path, str) and path and not is_elsewhere(path) else []
+    return named + shipped
 
 
 def _read(folder: Path, entry: SlideEntry) -> tuple[Card | None, bool]:

@@ -8,11 +8,9 @@ from wsi_pipeline.viewer.cards import card_facts
 from wsi_pipeline.viewer.deepzoom import OVERLAP, TILE, DeepZoom
 from wsi_pipeline.viewer.locate import SlideFinder
 from wsi_pipeline.viewer.maps import SlideMap
+from wsi_pipeline.viewer.records import NUMBERS
 from wsi_pipeline.viewer.regions import run_regions
 from wsi_pipeline.viewer.results import ANNOTATIONS, Results, SlideEntry
-
-_NUMBERS = ("idc_mm2", "idc_fraction", "tissue_mm2", "analysed_mm2", "regions", "largest_region_mm2",
-            "mean_probability", "threshold", "model")  # fmt: skip
 
 
 def describe_results(results: Results) -> dict[str, Any]:
@@ -24,14 +22,19 @@ def describe_results(results: Results) -> dict[str, Any]:
             {
                 "id": run.id,
                 "name": run.name,
-                "started": run.record.get("started"),
-                "finished": run.record.get("finished"),
-                "planned": run.record.get("planned"),
+                "started": _only(str, run.record.get("started")),
+                "finished": _only(str, run.record.get("finished")),
+                "planned": _only(int, run.record.get("planned")),
             }
             for run in results.runs()
         ],
         "slides": [_row(entry) for entry in results.slides()],
     }
+
+
+def _only(kind: type, value: Any) -> Any:
+    """A value of a record that is not checked otherwise; None where it is of another kind."""
+    return value if isinstance(value, kind) else None
 
 
 def _row(entry: SlideEntry) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def _row(entry: SlideEntry) -> dict[str, Any]:
         "name": entry.name,
         "status": entry.status,
         "error": entry.error,
-        **{key: entry.summary.get(key) for key in _NUMBERS},
+        **{key: entry.summary.get(key) for key in (*NUMBERS, "model")},
         "has_spread": bool(entry.summary.get("spread_over")),
         "annotated": entry.status == "done" and (entry.folder / ANNOTATIONS).is_file(),
         "warnings": list(entry.summary.get("warnings") or ()),

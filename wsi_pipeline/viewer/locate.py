@@ -2,7 +2,7 @@
 
 import os
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from threading import Lock
 from typing import get_args
 
@@ -28,10 +28,12 @@ class SlideFinder:
     Args:
         folders: Where else to look.
         pool: Opens the slides.
+        remote: Whether slides on other machines are opened, where a result names one: whoever wrote the result then
+            learns that it is looked at.
     """
 
-    def __init__(self, folders: tuple[Path, ...], pool: SlidePool) -> None:
-        self._folders, self._pool = folders, pool
+    def __init__(self, folders: tuple[Path, ...], pool: SlidePool, *, remote: bool = False) -> None:
+        self._folders, self._pool, self._remote = folders, pool, remote
         self._found: dict[tuple[str, str], SlideFile] = {}
         self._missing: dict[tuple[str, str], tuple[float, WsiPipelineError]] = {}
         self._names: dict[str, list[str]] = {}
@@ -65,7 +67,12 @@ class SlideFinder:
         address = str(entry.summary.get("path", ""))
         reader: Reader = next((r for r in get_args(Reader) if r == entry.summary.get("reader")), "auto")
         refused: WsiPipelineError | None = None
-        for candidate in [address, *self._elsewhere(address)]:
+        if is_elsewhere(address) and not self._remote:
+            why = "is on another machine, which is not asked for it, and no copy was found here"
+            hint = "Start the viewer with --remote-slides, or name the folder of a copy with --slides."
+            refused = SlideNotFoundError(address, why, hint)
+        own = [] if refused else [address]
+        for candidate in [*own, *self._elsewhere(address)]:
             if not candidate or not (is_remote(candidate) or stamp_of(candidate)):
                 continue
             file = SlideFile(address=candidate, reader=reader, stamp=stamp_of(candidate))
@@ -106,3 +113,8 @@ class SlideFinder:
                         break
             self._names, self._listed = names, time.monotonic()
             return names
+
+
+def is_elsewhere(address: str, *, windows: bool = os.name == "nt") -> bool:
+    r"""Whether opening an address asks another machine: ``s3://…``, or on Windows ``\\machine\share\…``."""
+    return is_remote(address) or (windows and PureWindowsPath(address).drive.startswith("\\\\"))

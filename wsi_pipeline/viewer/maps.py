@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.geometry import Box
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.viewer.cache import ByteCache, Crossings
@@ -17,6 +18,7 @@ from wsi_pipeline.viewer.results import HEATMAP, SlideEntry, is_inside
 Layer = Literal["probability", "spread", "unrefined", "tissue"]
 
 _PACKED_BYTES = 128 << 20
+_EXTENTS = 10_000
 _GZIP_LEVEL = 1
 """The page runs on the same machine: packing must be quick."""
 
@@ -51,6 +53,8 @@ class Maps:
     def __init__(self, limit: int) -> None:
         self._maps: ByteCache[SlideMap] = ByteCache(limit, lambda kept: kept.nbytes)
         self._packed: ByteCache[bytes] = ByteCache(min(limit, _PACKED_BYTES), len)
+        # Every tile asks for it, also of a map that is too large to be kept.
+        self._extents: ByteCache[Box] = ByteCache(_EXTENTS, lambda _: 1)
         self._crossings = Crossings()
 
     def get(self, entry: SlideEntry) -> SlideMap:
@@ -63,7 +67,19 @@ class Maps:
         entry.require_done()
         key = entry.id, entry.stamp
         with self._crossings.of(key):
-            return self._maps.get(key) or self._maps.put(key, _read(entry))
+            found = self._maps.get(key) or self._maps.put(key, _read(entry))
+            self._extents.put(key, found.grid.extent)
+            return found
+
+    def extent(self, entry: SlideEntry) -> Box:
+        """Part of level 0 that the map covers, which is the image that is shown; the map is read once for it.
+
+        Raises:
+            RequestError: as `get`.
+            ResultsMismatchError: as `get`.
+        """
+        entry.require_done()
+        return self._extents.get((entry.id, entry.stamp)) or self.get(entry).grid.extent
 
     def packed(self, entry: SlideEntry, layer: Layer) -> bytes:
         """A layer, row by row, gzipped: float32 little-endian, for `tissue` uint8.

@@ -20,6 +20,8 @@ class ViewerOptions:
     """Bound on the encoded tiles that are kept."""
     map_cache_bytes: int = 512 << 20
     """Bound on the heatmaps that are kept, unpacked."""
+    remote_slides: bool = False
+    """Whether slides are opened on other machines, where a result says that it is of one there."""
     open_slides: int = 8
     """Bound on slides open at once, one for each thread that reads."""
     max_body_bytes: int = 8 << 20

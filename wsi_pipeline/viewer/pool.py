@@ -36,7 +36,7 @@ def stamp_of(address: str) -> str:
         path = Path(address.rpartition("::")[0] or address)
     try:
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what can be no path
         return ""
     return f"{state.st_mtime_ns}-{state.st_size}"
 

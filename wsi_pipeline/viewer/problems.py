@@ -84,6 +84,8 @@ def add_error_handlers(app: FastAPI) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = str(error.detail) if isinstance(error, HTTPException) else ""
         headers = error.headers if isinstance(error, HTTPException) else None
+        if status == 400:  # FastAPI's word for a body that is no JSON at all
+            return error_response(422, "body", "cannot be read", "Send JSON in UTF-8.")
         return error_response(status, request.url.path, _WORDS.get(status, detail), headers=headers)
 
     def of_arguments(request: Request, error: Exception) -> PlainJson:

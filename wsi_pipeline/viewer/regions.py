@@ -1,9 +1,7 @@
 """Regions of a result at any threshold: the same functions that made its ``regions.geojson``."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import BoundedSemaphore
+from collections.abc import Mapping
 from typing import Any
 
 from wsi_pipeline.config import RegionSettings
@@ -11,8 +9,8 @@ from wsi_pipeline.geojson import region_features
 from wsi_pipeline.regions import find_regions
 from wsi_pipeline.viewer.cache import ByteCache
 from wsi_pipeline.viewer.maps import Maps
-from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.results import SlideEntry
+from wsi_pipeline.viewer.turns import Turns
 
 _AT_ONCE, _WAITING = 2, 16
 _KEPT_BYTES = 64 << 20
@@ -28,7 +26,7 @@ class Regions:
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
         self._kept: ByteCache[bytes] = ByteCache(_KEPT_BYTES, len)
-        self._turn, self._queue = BoundedSemaphore(_AT_ONCE), BoundedSemaphore(_AT_ONCE + _WAITING)
+        self._turns = Turns(("regions", "too many are being found at once"), at_once=_AT_ONCE, waiting=_WAITING)
 
     def collection(self, entry: SlideEntry, threshold: float, smooth_um: float | None) -> bytes:
         """The regions as a QuPath FeatureCollection, UTF-8 JSON, in pixels of the image as QuPath shows it.
@@ -48,18 +46,8 @@ class Regions:
         known = self._kept.get(key)
         if known is not None:
             return known
-        with self._place():
+        with self._turns.take():
             return self._kept.get(key) or self._kept.put(key, self._find(entry, threshold, settings))
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._queue.acquire(blocking=False):
-            raise RequestError(503, "regions", "too many are being found at once", "Try again.", {"Retry-After": "1"})
-        try:
-            with self._turn:
-                yield
-        finally:
-            self._queue.release()
 
     def _find(self, entry: SlideEntry, threshold: float, settings: RegionSettings) -> bytes:
         found = self._maps.get(entry)
@@ -96,3 +84,9 @@ def run_regions(entry: SlideEntry) -> RegionSettings:
         return RegionSettings.model_validate(given or {})
     except ValueError:
         return RegionSettings()
+
+
+def own_threshold(entry: SlideEntry) -> float:
+    """The threshold that a run's numbers hold for, 0 to 1."""
+    value = entry.summary.get("threshold")
+    return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) else 0.5

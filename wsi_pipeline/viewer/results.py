@@ -1,6 +1,5 @@
 """The results in a folder: runs and their slides, each under an id. Nothing is reached but through this table."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -13,14 +12,12 @@ from typing import Any, Literal
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.manifest import RUN_FILE, SUMMARY_FILE
 from wsi_pipeline.viewer.problems import RequestError
+from wsi_pipeline.viewer.records import fault_of, read_record
 
 log = logging.getLogger(__name__)
 
 HEATMAP, OVERLAY, ANNOTATIONS = "heatmap.zarr", "overlay.png", "annotations.geojson"
 """What lies in a slide's folder beside its summary, as far as the viewer reads or writes it."""
-
-MAX_JSON_BYTES = 32 << 20
-"""A record larger than this is none of ours."""
 
 _FRESH_S = 1.0
 """For so long the folders are not looked at again."""
@@ -138,17 +135,17 @@ class Results:
 
     def _find_runs(self) -> Iterator[RunEntry]:
         for folder in (self.root, *self._folders(self.root)):
-            single = folder == self.root and (folder / SUMMARY_FILE).is_file()
-            if not single and (folder / SUMMARY_FILE).is_file():
+            single = folder == self.root and _has(folder, SUMMARY_FILE)
+            if not single and _has(folder, SUMMARY_FILE):
                 continue  # a slide
-            if single or (folder / RUN_FILE).is_file() or any(self._results_in(folder)):
+            if single or _has(folder, RUN_FILE) or any(self._results_in(folder)):
                 name = folder.name
                 _, record = self._read(folder / RUN_FILE)
                 yield RunEntry(id=self._id(folder), name=name, folder=folder, record=record)
 
     def _find_slides(self, run: RunEntry) -> Iterator[SlideEntry]:
         recorded = {str(result.get("folder")): result for result in _results(run.record)}
-        single = run.folder == self.root and (run.folder / SUMMARY_FILE).is_file()
+        single = run.folder == self.root and _has(run.folder, SUMMARY_FILE)
         found = {folder.name: folder for folder in ([run.folder] if single else self._results_in(run.folder))}
         for name in sorted(recorded.keys() | found.keys(), key=lambda name: (name.casefold(), name)):
             yield self._entry(run, name, recorded.get(name), found.get(name))
@@ -156,10 +153,11 @@ class Results:
     def _entry(self, run: RunEntry, name: str, result: Mapping[str, Any] | None, folder: Path | None) -> SlideEntry:
         stamp, summary = self._read(folder / SUMMARY_FILE) if folder else ("", {})
         error = _error(result)
-        if error is None and not _mapping(summary.get("identity")):
+        fault = fault_of(summary)
+        if error is None and fault is not None:
             where = str((result or {}).get("path") or name)
             hint = "Run the slide again into the same folder."
-            error = {"where": where, "why": "its results are no longer there, or are damaged", "hint": hint}
+            error = {"where": where, "why": fault, "hint": hint}
         return SlideEntry(
             id=self._id(run.folder, name),
             run=run,
@@ -185,18 +183,18 @@ class Results:
         return [path for path in found if path not in outside]
 
     def _results_in(self, folder: Path) -> list[Path]:
-        return [path for path in self._folders(folder) if (path / SUMMARY_FILE).is_file()]
+        return [path for path in self._folders(folder) if _has(path, SUMMARY_FILE)]
 
     def _read(self, file: Path) -> tuple[str, Mapping[str, Any]]:
         """The stamp and the content of a JSON file; empty where it cannot be read or leads out of the results."""
         try:
             state = file.stat()
-            if state.st_size > MAX_JSON_BYTES or not is_inside(file, self.root):
+            if not is_inside(file, self.root):
                 return "", {}
             stamp = f"{state.st_mtime_ns}-{state.st_size}"
             known = self._json.get(file)
             if known is None or known[0] != stamp:
-                known = stamp, _mapping(json.loads(file.read_text(encoding="utf-8")))
+                known = stamp, read_record(file)
                 self._json[file] = known
         except (OSError, ValueError, RecursionError):
             return "", {}
@@ -204,7 +202,8 @@ class Results:
 
     def _id(self, run: Path, slide: str = "") -> str:
         """Opaque, and the same as long as the results stay where they are in the folder."""
-        return sha256(f"{run.relative_to(self.root).as_posix()}\0{slide}".encode()).hexdigest()[:16]
+        place = f"{run.relative_to(self.root).as_posix()}\0{slide}"
+        return sha256(place.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -212,6 +211,14 @@ def is_inside(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root)
     except (OSError, RuntimeError):  # a loop of links
+        return False
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a file is there, and can be seen by us."""
+    try:
+        return (folder / name).is_file()
+    except OSError:  # another user's folder
         return False
 
 

@@ -1,10 +1,9 @@
 """The viewer's HTTP interface; what each answer is made of stands in the module of its name."""
 
-import math
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
@@ -15,17 +14,33 @@ from wsi_pipeline.viewer.describe import describe_failed, describe_results, desc
 from wsi_pipeline.viewer.label import label_jpeg
 from wsi_pipeline.viewer.maps import etag
 from wsi_pipeline.viewer.problems import PlainJson, RequestError
+from wsi_pipeline.viewer.regions import own_threshold
 from wsi_pipeline.viewer.results import OVERLAY, SlideEntry
+from wsi_pipeline.viewer.schema import COLLECTION, GEOJSON, UNCHANGED, content, problem
 from wsi_pipeline.viewer.state import Viewer
 from wsi_pipeline.viewer.tiles import JPEG_QUALITY, OVERVIEW_PX
 
-SlideId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+SlideId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="`id` of a slide in `/api/run`")]
 Index = Annotated[int, Path(ge=0, le=1 << 24)]
-Threshold = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
-Smoothing = Annotated[float | None, Query(ge=0, le=10_000, allow_inf_nan=False)]
+Threshold = Annotated[
+    float | None,
+    Query(ge=0, le=1, allow_inf_nan=False, description="probability from which a cell belongs; default: the run's"),
+]
+Smoothing = Annotated[
+    float | None,
+    Query(ge=0, le=10_000, allow_inf_nan=False, description="smoothing of outlines, µm; default: the run's"),
+]
+Download = Annotated[bool, Query(description="whether a browser is to save it as a file")]
 
 _TILE_AGE, _MAP_AGE = "private, max-age=3600", "private, no-cache"
-_GEOJSON = "application/geo+json"
+
+_COLLECTION = content(GEOJSON, schema=COLLECTION)
+_SAVED = (
+    _COLLECTION
+    | problem(412, "there is another version by now: its `ETag` is in the answer")
+    | problem(428, "`If-Match` is missing")
+)
+_BODY = {"required": True, "content": {GEOJSON: {"schema": COLLECTION}}}
 
 
 def make_router(viewer: Viewer) -> APIRouter:
@@ -40,12 +55,12 @@ def make_router(viewer: Viewer) -> APIRouter:
 
 def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
     @router.get("/run", response_class=PlainJson)
-    def results() -> dict[str, Any]:
+    def get_results() -> dict[str, Any]:
         """All runs and slides."""
         return describe_results(viewer.results)
 
     @router.get("/slides/{slide_id}", response_class=PlainJson)
-    def slide(slide_id: SlideId) -> dict[str, Any]:
+    def get_slide(slide_id: SlideId) -> dict[str, Any]:
         """One slide: its size, grid, model and summary, and whether its pixels are at hand."""
         entry = viewer.results.slide(slide_id)
         if entry.status == "failed":
@@ -53,7 +68,7 @@ def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
         return describe_slide(entry, viewer.results, viewer.maps.get(entry), viewer.finder)
 
     @router.get("/slides/{slide_id}/card", response_class=PlainJson)
-    def card(slide_id: SlideId) -> dict[str, Any]:
+    def get_card(slide_id: SlideId) -> dict[str, Any]:
         """The card of the model."""
         entry = viewer.results.slide(slide_id)
         entry.require_done()
@@ -61,8 +76,12 @@ def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
 
 
 def _add_pictures(router: APIRouter, viewer: Viewer) -> None:
-    @router.get("/slides/{slide_id}/tiles/{level}/{col}_{row}.jpg", response_class=Response)
-    def tile(
+    @router.get(
+        "/slides/{slide_id}/tiles/{level}/{col}_{row}.jpg",
+        response_class=Response,
+        responses=content("image/jpeg") | UNCHANGED,
+    )
+    def get_tile(
         request: Request, slide_id: SlideId, level: Annotated[int, Path(ge=0, le=40)], col: Index, row: Index
     ) -> Response:
         """A DeepZoom tile of 254 px with an overlap of 1 px; level `max_level` is full resolution."""
@@ -73,8 +92,12 @@ def _add_pictures(router: APIRouter, viewer: Viewer) -> None:
             return _unchanged(tag, _TILE_AGE)
         return _answer(viewer.tiles.tile(file, extent, level, col, row), "image/jpeg", tag, _TILE_AGE)
 
-    @router.get("/slides/{slide_id}/thumbnail.jpg", response_class=Response)
-    def thumbnail(request: Request, slide_id: SlideId) -> Response:
+    @router.get(
+        "/slides/{slide_id}/thumbnail.jpg",
+        response_class=Response,
+        responses=content("image/jpeg", "image/png") | UNCHANGED,
+    )
+    def get_thumbnail(request: Request, slide_id: SlideId) -> Response:
         """The whole slide, at most 512 px; the run's own picture of it where the slide is no longer at hand."""
         entry, extent = _image(viewer, slide_id)
         try:
@@ -86,15 +109,15 @@ def _add_pictures(router: APIRouter, viewer: Viewer) -> None:
             return _unchanged(tag, _TILE_AGE)
         return _answer(viewer.tiles.thumbnail(file, extent), "image/jpeg", tag, _TILE_AGE)
 
-    @router.get("/slides/{slide_id}/overlay.png", response_class=FileResponse)
-    def overlay(slide_id: SlideId) -> FileResponse:
+    @router.get("/slides/{slide_id}/overlay.png", response_class=FileResponse, responses=content("image/png"))
+    def get_slide_overlay(slide_id: SlideId) -> FileResponse:
         """The picture that the run made: tint, outlines and legend over a thumbnail."""
         entry = viewer.results.slide(slide_id)
         entry.require_done()
         return FileResponse(entry.file(OVERLAY), media_type="image/png", headers={"Cache-Control": _MAP_AGE})
 
-    @router.get("/slides/{slide_id}/label.jpg", response_class=Response)
-    def label(slide_id: SlideId) -> Response:
+    @router.get("/slides/{slide_id}/label.jpg", response_class=Response, responses=content("image/jpeg"))
+    def get_label(slide_id: SlideId) -> Response:
         """The picture of the label; only where the viewer was started so."""
         if not viewer.options.show_label:
             hint = "A label may bear a patient's name. Start the viewer with --show-label to see it."
@@ -105,28 +128,32 @@ def _add_pictures(router: APIRouter, viewer: Viewer) -> None:
 
 
 def _add_maps(router: APIRouter, viewer: Viewer) -> None:
-    @router.get("/slides/{slide_id}/regions", response_class=Response)
-    def regions(
+    @router.get("/slides/{slide_id}/regions", response_class=Response, responses=_COLLECTION | UNCHANGED)
+    def get_slide_regions(
         request: Request,
         slide_id: SlideId,
         threshold: Threshold = None,
         smooth_um: Smoothing = None,
-        download: bool = False,
+        download: Download = False,
     ) -> Response:
         """The regions at a threshold as GeoJSON for QuPath, by the code and the rules of ``regions.geojson``."""
         entry = viewer.results.slide(slide_id)
         entry.require_done()
-        at = _own_threshold(entry) if threshold is None else threshold
+        at = own_threshold(entry) if threshold is None else threshold
         tag = etag(entry.id, entry.stamp, "regions", at, smooth_um)
         if _is_known(request, tag):
             return _unchanged(tag, _MAP_AGE)
-        answer = _answer(viewer.regions.collection(entry, at, smooth_um), _GEOJSON, tag, _MAP_AGE)
+        answer = _answer(viewer.regions.collection(entry, at, smooth_um), GEOJSON, tag, _MAP_AGE)
         if download:
             answer.headers["Content-Disposition"] = _attachment(f"{entry.name}-regions-{at:.3f}.geojson")
         return answer
 
-    @router.get("/slides/{slide_id}/{layer}", response_class=Response)
-    def layer(
+    @router.get(
+        "/slides/{slide_id}/{layer}",
+        response_class=Response,
+        responses=content("application/octet-stream") | UNCHANGED,
+    )
+    def get_layer(
         request: Request, slide_id: SlideId, layer: Literal["probability", "spread", "unrefined", "tissue"]
     ) -> Response:
         """A map, row by row: float32 little-endian with NaN where nothing is known; tissue as uint8."""
@@ -141,39 +168,43 @@ def _add_maps(router: APIRouter, viewer: Viewer) -> None:
 
 
 def _add_annotations(router: APIRouter, viewer: Viewer) -> None:
-    @router.get("/slides/{slide_id}/annotations", response_class=Response)
-    def read(request: Request, slide_id: SlideId, download: bool = False) -> Response:
+    @router.get("/slides/{slide_id}/annotations", response_class=Response, responses=_COLLECTION | UNCHANGED)
+    def get_annotations(request: Request, slide_id: SlideId, download: Download = False) -> Response:
         """What was drawn: GeoJSON for QuPath and for ``wsi-pipeline extract``."""
         entry = viewer.results.slide(slide_id)
         data, tag = viewer.annotations.read(entry)
         if _is_known(request, tag):
             return _unchanged(tag, _MAP_AGE)
-        answer = _answer(data, _GEOJSON, tag, _MAP_AGE)
+        answer = _answer(data, GEOJSON, tag, _MAP_AGE)
         if download:
             answer.headers["Content-Disposition"] = _attachment(f"{entry.name}-annotations.geojson")
         return answer
 
-    @router.put("/slides/{slide_id}/annotations", response_class=Response)
-    async def write(request: Request, slide_id: SlideId) -> Response:
-        """Replace what was drawn; ``If-Match`` names the version that was seen last."""
-        data, seen = await request.body(), request.headers.get("if-match")
+    @router.put(
+        "/slides/{slide_id}/annotations",
+        response_class=Response,
+        responses=_SAVED,
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def put_annotations(
+        request: Request,
+        slide_id: SlideId,
+        if_match: Annotated[str | None, Header(description="`ETag` of the version that was seen last")] = None,
+    ) -> Response:
+        """Replace what was drawn; ``If-Match`` names the version that was seen last. Outlines come back mended."""
+        data = await request.body()
 
         def save() -> tuple[bytes, str]:
             entry = viewer.results.slide(slide_id)
-            return viewer.annotations.write(entry, data, viewer.maps.get(entry).grid.extent.size, seen)
+            return viewer.annotations.write(entry, data, viewer.maps.extent(entry).size, if_match)
 
         text, tag = await run_in_threadpool(save)
-        return _answer(text, _GEOJSON, tag, _MAP_AGE)
+        return _answer(text, GEOJSON, tag, _MAP_AGE)
 
 
 def _image(viewer: Viewer, slide_id: str) -> tuple[SlideEntry, Box]:
     entry = viewer.results.slide(slide_id)
-    return entry, viewer.maps.get(entry).grid.extent
-
-
-def _own_threshold(entry: SlideEntry) -> float:
-    value = entry.summary.get("threshold")
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.5
+    return entry, viewer.maps.extent(entry)
 
 
 def _is_known(request: Request, tag: str) -> bool:
@@ -189,4 +220,4 @@ def _answer(data: bytes, kind: str, tag: str, cache: str) -> Response:
 
 
 def _attachment(name: str) -> str:
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"

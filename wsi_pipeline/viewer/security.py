@@ -16,6 +16,7 @@ from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,6 +55,14 @@ class SecurityOptions:
     def cookie(self) -> str:
         """Name of the cookie; of another token it is another, as cookies do not tell ports apart."""
         return f"wsi-pipeline-{sha256((self.token or '').encode()).hexdigest()[:8]}"
+
+
+class TooLargeError(RequestError, HTTPException):  # type: ignore[misc]  # `headers` of the first is the narrower
+    """A body that is too large. Of what goes wrong while it is read, FastAPI passes on only Starlette's own kind."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, "request", f"has more than {limit:,} bytes", "Send less.")
+        self.status_code, self.detail = self.status, self.why
 
 
 class SecurityMiddleware:
@@ -152,11 +161,7 @@ def _check_origin(scope: Scope, headers: Headers, host: str) -> None:
 def _check_length(headers: Headers, limit: int) -> None:
     given = headers.get("content-length")
     if given is not None and (not given.isdecimal() or int(given[:20]) > limit):
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(413, "request", f"has more than {limit:,} bytes", "Send less.")
+        raise TooLargeError(limit)
 
 
 def _check_token(scope: Scope, headers: Headers, options: SecurityOptions, token: str) -> Response | None:
@@ -207,7 +212,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise _too_large(limit)
+            raise TooLargeError(limit)
         return message
 
     return bounded

@@ -40,7 +40,7 @@ class Viewer:
             options=options,
             results=Results(results),
             pool=pool,
-            finder=SlideFinder(options.slide_folders, pool),
+            finder=SlideFinder(options.slide_folders, pool, remote=options.remote_slides),
             tiles=Tiles(pool, options.tile_cache_bytes),
             maps=maps,
             regions=Regions(maps),
@@ -55,4 +55,4 @@ class Viewer:
         with suppress(Exception):
             entry = next((entry for entry in self.results.slides() if entry.status == "done"), None)
             if entry is not None:
-                self.tiles.thumbnail(self.finder.find(entry), self.maps.get(entry).grid.extent)
+                self.tiles.thumbnail(self.finder.find(entry), self.maps.extent(entry))
