@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from wsi_pipeline.extraction.coverage import polygons_of
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.viewer.foreign import NO_AREA, content, count_points, features_by_content, others, places
 from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.results import ANNOTATIONS, SlideEntry, is_inside
 
 MAX_MENDED = 5_000
 """Points of an outline that crosses itself and is mended; beyond that, mending may take minutes."""
 
-MAX_FEATURES, MAX_VERTICES, MAX_NAME = 10_000, 200_000, 200
-"""Bounds on what one file holds, and on the length of a name in characters."""
+MAX_FEATURES, MAX_VERTICES, MAX_NAME, MAX_MEASUREMENTS = 10_000, 200_000, 200, 1_000
+"""Bounds on what one file holds, on the length of a name in characters, and on what one annotation measures."""
 
 SNAP_PX, _DECIMALS = 0.01, 2
 """Outlines are put on this raster, as in the files that a run writes for QuPath."""
@@ -34,9 +35,11 @@ COLORS = {"idc": (200, 0, 0), "non-idc": (0, 110, 180), "ignore*": (160, 160, 16
 """Colour in QuPath by class, where the page gives none; names in small letters."""
 
 _NONSENSE = (
-    *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, shapely.errors.ShapelyError),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, shapely.errors.ShapelyError),
 )
 _OTHER_COLOR = (120, 60, 160)
+_NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}
+_OURS = {"objectType", "name", "isLocked", "classification", "measurements"}
 _EMPTY = b'{"type":"FeatureCollection","features":[]}\n'
 
 
@@ -77,7 +80,7 @@ class Annotations:
         if seen is None:
             raise RequestError(428, entry.name, "the request does not say which version it replaces", "Send If-Match.")
         with self._checking:
-            text = normal_form(entry.name, data, size)
+            text = normal_form(entry.name, data, size, current=self.read(entry)[0])
         with self._lock:
             _, current = self.read(entry)
             if seen != current:
@@ -93,38 +96,42 @@ def version(data: bytes) -> str:
     return f'"{sha256(data).hexdigest()[:32]}"'
 
 
-def normal_form(where: str, data: bytes, size: Size) -> bytes:
+def normal_form(where: str, data: bytes, size: Size, current: bytes = _EMPTY) -> bytes:
     """Annotations as QuPath takes them: ids, classes with colours, valid polygons on a raster of 0.01 px.
 
     Outlines that cross themselves, as drawn by hand, are mended: what is encircled, be it twice, belongs.
+    What another program has written stays as it is until it is changed here; then, what is not known here still stays.
 
     Args:
         where: Name of the slide, for messages.
         data: A FeatureCollection, UTF-8 JSON.
         size: Of the image; coordinates farther from it than its own size are refused.
+        current: The file as it is now.
 
     Raises:
         RequestError: 422, naming the annotation at fault.
     """
     features = _features(where, data)
-    found, vertices = [], 0
+    there = features_by_content(current)
+    ids, lines, vertices = [], [], 0
     for number, feature in enumerate(features, start=1):
         try:
-            found.append(_feature(feature, size))
+            known = there.get(content(feature))
+            kept = _feature(feature, size) if known is None else known | {"id": _id(feature.get("id"))}
+            line = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            lines.append(line.encode())
+            vertices += count_points((kept.get("geometry") or {}).get("coordinates"))
         except _NONSENSE as error:
             why = f"annotation {number} cannot be kept: {error}"
             raise RequestError(422, where, why, "Draw it again, or remove it.") from error
-        vertices += sum(len(ring) for polygon in _polygons(found[-1]["geometry"]) for ring in polygon)
+        ids.append(kept["id"])
         if vertices > MAX_VERTICES:
             raise RequestError(
                 422, where, f"the outlines have more than {MAX_VERTICES:,} points", "Draw fewer or simpler."
             )
-    ids = [feature["id"] for feature in found]
     if len(set(ids)) < len(ids):
         raise RequestError(422, where, "two annotations have one id", "Give each its own.")
-    lines = [json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for feature in found]
-    body = ",\n".join(lines)
-    return f'{{"type":"FeatureCollection","features":[\n{body}\n]}}\n'.encode() if lines else _EMPTY
+    return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n" if lines else _EMPTY
 
 
 def _features(where: str, data: bytes) -> list[Any]:
@@ -151,15 +158,23 @@ def _feature(feature: Any, size: Size) -> dict[str, Any]:
     if given.get("name"):
         properties["name"] = _name(given["name"], "name")
     properties["isLocked"] = bool(given.get("isLocked", False))
-    properties["classification"] = _classification(given.get("classification"))
+    if given.get("classification"):
+        properties["classification"] = _classification(given["classification"])
     if measurements := given.get("measurements"):
         properties["measurements"] = _measurements(measurements)
+    shape = feature.get("geometry")
     return {
         "type": "Feature",
         "id": _id(feature.get("id")),
-        "geometry": _geometry(feature.get("geometry"), size),
-        "properties": properties,
+        # Other programs write more: QuPath its metadata and descriptions, an outline's plane, that it is an ellipse.
+        "geometry": _shape(shape, size) | others(shape, {"type", "coordinates", "bbox"}),
+        "properties": properties | others(given, _OURS),
     }
+
+
+def _shape(given: Any, size: Size) -> dict[str, Any]:
+    without_area = isinstance(given, dict) and given.get("type") in NO_AREA
+    return places(given, size) if without_area else _geometry(given, size)
 
 
 def _id(given: Any) -> str:
@@ -186,19 +201,29 @@ def _classification(given: Any) -> dict[str, Any]:
         given = {"name": given}
     if not isinstance(given, dict):
         raise ValueError("it has no class")  # noqa: TRY004  (one kind of error for all that is wrong)
-    name = _name(given.get("name"), "class")
+    names = given.get("names")
+    if isinstance(names, list) and names and "name" not in given:  # QuPath's derived classes, Tumor: Positive
+        named, name = {"names": [_name(one, "class") for one in names]}, ""
+    else:
+        name = _name(given.get("name"), "class")
+        named = {"name": name}
     color = given.get("color", COLORS.get(name.casefold(), _OTHER_COLOR))
-    good = isinstance(color, list | tuple) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)
-    if not good:
+    sides = len(color) if isinstance(color, list | tuple) else 0
+    if sides not in {3, 4} or not all(type(v) is int and 0 <= v <= 255 for v in color):  # the fourth is opacity
         raise ValueError("the colour of its class is not [red, green, blue]")
-    return {"name": name, "color": list(color)}
+    return {**named, "color": list(color)}
 
 
-def _measurements(given: Any) -> dict[str, float]:
-    if not isinstance(given, dict) or len(given) > 100:
+def _measurements(given: Any) -> dict[str, float | str]:
+    if isinstance(given, list) and all(isinstance(one, dict) and {"name", "value"} <= one.keys() for one in given):
+        given = {one["name"]: one["value"] for one in given}  # as QuPath wrote them before 0.4
+    if not isinstance(given, dict) or len(given) > MAX_MEASUREMENTS:
         raise ValueError("its measurements are no small object")
     for key, value in given.items():
-        if not key.isprintable() or len(key) > MAX_NAME or type(value) not in (int, float) or not math.isfinite(value):
+        number = (
+            value in _NO_NUMBERS if isinstance(value, str) else type(value) in {int, float} and math.isfinite(value)
+        )
+        if not key.isprintable() or len(key) > MAX_NAME or not number:
             raise ValueError(f"its measurement {key[:MAX_NAME]!a} is no finite number with a name")
     return dict(given)
 
