@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from math import ceil
 from pathlib import Path
 from threading import local
@@ -67,8 +67,7 @@ def once(results: Path, slide: str | None, levels: int) -> Row:
         slide: Name of the slide; None for the first that is done.
         levels: How many of the finest levels are asked for.
     """
-    with running_viewer(results) as port:
-        client = Client(port)
+    with running_viewer(results) as port, closing(Client(port)) as client:
         listing, listing_s = client.get("/api/run")
         done = [row for row in json.loads(listing)["slides"] if row["status"] == "done"]
         chosen = next(row for row in done if slide in {None, row["name"]})
@@ -105,6 +104,7 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self._port, self._own = port, local()
+        self._all: list[http.client.HTTPConnection] = []
 
     def get(self, path: str) -> tuple[bytes, float]:
         """The body and the seconds it took."""
@@ -112,12 +112,18 @@ class Client:
         connection = getattr(self._own, "connection", None)
         if connection is None:
             connection = self._own.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            self._all.append(connection)
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status != 200:
             raise RuntimeError(f"{path}: {answer.status} {body[:200]!r}")
         return body, time.perf_counter() - start
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for connection in self._all:
+            connection.close()
 
 
 def _middle(facts: dict[str, int]) -> str:
