@@ -42,7 +42,10 @@ def check_geojson(collection: Any, size: tuple[int, int] | None = None) -> None:
         collection: As it was parsed.
         size: (width, height) of QuPath's image, which is the slide inside its bounds: nothing may lie outside.
     """
-    assert set(collection) == {"type", "features"}
+    # QuPath takes the features of a collection and passes over the rest; an export states there how large its image is.
+    assert set(collection) - {"image_px"} == {"type", "features"}
+    if "image_px" in collection:
+        check_image_px(collection["image_px"], size)
     assert collection["type"] == "FeatureCollection"
     ids = []
     for number, feature in enumerate(collection["features"]):
@@ -57,6 +60,14 @@ def check_geojson(collection: Any, size: tuple[int, int] | None = None) -> None:
     tiles = [f["properties"] for f in collection["features"] if f["properties"]["objectType"] == "tile"]
     # Measurement maps are made of what every tile has.
     assert len({tuple(tile["measurements"]) for tile in tiles}) <= 1, "tiles differ in their measurements"
+
+
+def check_image_px(given: Any, size: tuple[int, int] | None) -> None:
+    """Width and height of the image, as a script finds them."""
+    assert isinstance(given, list)
+    assert len(given) == 2
+    assert all(type(side) is int and side > 0 for side in given), given
+    assert size is None or tuple(given) == size, given
 
 
 def check_inside(collection: Any, size: tuple[int, int]) -> None:

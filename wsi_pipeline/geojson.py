@@ -39,6 +39,7 @@ def write_regions(
     *,
     class_name: str = "IDC",
     color: tuple[int, int, int] = IDC_COLOR,
+    image_px: tuple[int, int] | None = None,
 ) -> None:
     """Write regions as locked QuPath annotations, whole or not at all; one line a region.
 
@@ -48,6 +49,7 @@ def write_regions(
         grid: The grid they were found on; its extent is where QuPath's image starts.
         class_name: QuPath class; a ":" in it, which QuPath reads as a subclass, becomes "-".
         color: Red, green, blue of the class, 0 to 255.
+        image_px: Width and height of QuPath's image, to be stated in the file; see `_collection`.
 
     Raises:
         OutputError: where the file cannot be written.
@@ -55,7 +57,7 @@ def write_regions(
     features = region_features(regions, grid, class_name=class_name, color=color)
     with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-        file.writelines(_collection(encode(feature) for feature in features))
+        file.writelines(_collection((encode(feature) for feature in features), image_px))
 
 
 def region_features(
@@ -97,6 +99,7 @@ def write_cells(
     namespace: str,
     class_name: str = "IDC",
     spread: NDArray[np.float32] | None = None,
+    image_px: tuple[int, int] | None = None,
 ) -> None:
     """Write every visited cell as a QuPath tile with its probability, for QuPath's measurement maps.
 
@@ -109,6 +112,7 @@ def write_cells(
         namespace: Digest of what the result depends on; ids are made from it and the cell's place.
         class_name: Class in the measurement's name, ``p(IDC)``.
         spread: float32 [rows, cols], a second measurement, ``spread of p(IDC)``.
+        image_px: Width and height of QuPath's image, to be stated in the file; see `_collection`.
 
     Raises:
         OutputError: where the file cannot be written.
@@ -121,13 +125,19 @@ def write_cells(
     ):
         names = [f"p({_plain(class_name)})", f"spread of p({_plain(class_name)})"]
         measured = {names[0]: probability} if spread is None else dict(zip(names, (probability, spread), strict=True))
-        for text in _collection(_cell_batches(measured, grid, namespace)):
+        for text in _collection(_cell_batches(measured, grid, namespace), image_px):
             packed.write(text.encode())
 
 
-def _collection(batches: Iterable[str]) -> Iterator[str]:
-    """The text of a feature collection; each batch is one or more features, parted by commas."""
-    yield '{"type":"FeatureCollection","features":['
+def _collection(batches: Iterable[str], image_px: tuple[int, int] | None) -> Iterator[str]:
+    """The text of a feature collection; each batch is one or more features, parted by commas.
+
+    A file that leaves its result folder states the size of its image, so that a script can tell whether it is of
+    another slide of the same name. It stands in the first line, where it is found without reading the rest. QuPath
+    takes a collection's `features` and passes over whatever else it holds.
+    """
+    size = "" if image_px is None else f'"image_px":[{image_px[0]},{image_px[1]}],'
+    yield f'{{"type":"FeatureCollection",{size}"features":['
     separator = "\n"
     for batch in batches:
         yield separator + batch

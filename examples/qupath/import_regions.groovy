@@ -10,6 +10,7 @@
  * Nothing that you drew or unlocked is ever removed.
  */
 import com.google.gson.Gson
+import java.util.zip.GZIPInputStream
 import qupath.fx.dialogs.FileChoosers
 import qupath.lib.gui.QuPathGUI
 import qupath.lib.gui.scripting.QPEx
@@ -72,7 +73,7 @@ if (!unmatched.isEmpty())
     println "No result for ${unmatched.size()} images of the project: ${unmatched.join(', ')}"
 def left = entries.size() < project.getImageList().size() ? [] : found.findAll { !used.contains(it) }
 if (!left.isEmpty())
-    println "No image for ${left.size()} results: ${left.collect { it.names[0] }.join(', ')}"
+    println "No image for ${left.size()} results: ${left.collect { it.name }.join(', ')}"
 println "Done: ${imported} new regions in ${images} images. For research use only."
 
 // ---- The parts ------------------------------------------------------------------------------------------------------
@@ -86,7 +87,8 @@ def askFolder(String given, binding) {
     return QuPathGUI.getInstance() == null ? null : FileChoosers.promptForDirectory('Folder of the results', null)
 }
 
-/** Every result in a folder: its file of regions, the names its slide may have, the size QuPath's image must have. */
+/** Every result in a folder: its file of regions, the name of its slide and that name without its ending, the size
+ * that QuPath's image must have. */
 def findResults(File folder) {
     def found = []
     def slides = ([folder] + (folder.listFiles() ?: []).findAll { it.isDirectory() }).sort { it.name }
@@ -95,19 +97,54 @@ def findResults(File folder) {
         if (!summary.isFile() || !regions.isFile())
             continue
         def facts = new Gson().fromJson(summary.getText('UTF-8'), Map)
-        found << [file: regions, names: [lastPart(facts.path), facts.slide.toString(), slide.name], size: imageSize(slide)]
+        String name = lastPart(facts.path)
+        found << [file: regions, name: name, stem: name == null ? null : stem(name), size: mapSize(slide)]
     }
     if (found.isEmpty()) {
-        for (file in (folder.listFiles() ?: []).findAll { it.isFile() && it.name.endsWith('.geojson') }.sort { it.name })
-            found << [file: file, names: [file.name - '.geojson'], size: null]
+        for (file in (folder.listFiles() ?: []).findAll { it.isFile() && it.name.endsWith('.geojson') }.sort { it.name }) {
+            // Named after the slide without its ending: what is left may end like a file, and is whole all the same.
+            String name = file.name.replaceFirst(/\.geojson$/, '')
+            found << [file: file, name: name, stem: name, size: statedSize(file)]
+        }
     }
     return found
 }
 
+/** The results of an image of the project. */
+def matchResults(entry, found) {
+    def own = [entry.getOriginalImageName()]
+    try {
+        own.addAll(entry.getURIs().collect { lastPart(it.getPath()) })
+    } catch (Exception ignored) {
+        // An image that has been moved still has its name.
+    }
+    return ofImage(found, own.findAll { it }.collect { it.toLowerCase() } as Set)
+}
+
+/** Those of an image: with its full name, or else with its name without the ending. Nothing is guessed beyond that. */
+def ofImage(found, Set own) {
+    def exact = found.findAll { own.contains(it.name?.toLowerCase()) }
+    if (!exact.isEmpty())
+        return exact
+    def stems = own.collect { stem(it) } as Set
+    return found.findAll { stems.contains(it.stem?.toLowerCase()) }
+}
+
+/** A name without its folders; of a case inside a zip, the case. */
+def lastPart(path) {
+    return path == null ? null : path.toString().split('[/\\\\]|::')[-1]
+}
+
+/** The name of a slide without its ending; .ome.tif is one. */
+def stem(String name) {
+    String endings = 'svs|tiff?|ndpi|mrxs|scn|bif|vm[su]|svslide|dcm|czi|qptiff|vsi|zarr|png|jpe?g'
+    return name.replaceFirst('(?i)(\\.ome)?\\.(' + endings + ')$', '')
+}
+
 /** [width, height] of the slide as QuPath shows it, which is inside its bounds; null where it is not known. */
-def imageSize(File slide) {
+def mapSize(File folder) {
     for (name in ['heatmap.zarr/zarr.json', 'heatmap.zarr/.zattrs']) {
-        def file = new File(slide, name)
+        def file = new File(folder, name)
         if (!file.isFile())
             continue
         def read = new Gson().fromJson(file.getText('UTF-8'), Map)
@@ -118,30 +155,14 @@ def imageSize(File slide) {
     return null
 }
 
-/** The results of an image: those with its file's full name, or else those with its name without the ending. */
-def matchResults(entry, found) {
-    def own = [entry.getOriginalImageName()]
-    try {
-        own.addAll(entry.getURIs().collect { lastPart(it.getPath()) })
-    } catch (Exception ignored) {
-        // An image that has been moved still has its name.
+/** The same as an exported file states it in its first line; null where it does not. */
+def statedSize(File file) {
+    String head = file.withInputStream {
+        def text = file.name.endsWith('.gz') ? new GZIPInputStream(it) : it
+        new String(text.readNBytes(200), 'UTF-8')
     }
-    own = own.findAll { it }.collect { it.toLowerCase() } as Set
-    def exact = found.findAll { result -> result.names.any { it && own.contains(it.toLowerCase()) } }
-    if (!exact.isEmpty())
-        return exact
-    def stems = own.collect { stem(it) } as Set
-    return found.findAll { result -> result.names.any { it && stems.contains(stem(it.toLowerCase())) } }
-}
-
-/** A file's name without its folders; of a case inside a zip, the case. */
-def lastPart(path) {
-    return path == null ? null : path.toString().split('[/\\\\]|::')[-1]
-}
-
-/** A name without its ending; .ome.tif is one. */
-def stem(String name) {
-    return name.replaceFirst(/(\.ome)?\.[a-z][a-z0-9]{1,5}$/, '')
+    def found = head =~ /^\{"type":"FeatureCollection","image_px":\[(\d+),(\d+)\],/
+    return found.find() ? [found.group(1).toInteger(), found.group(2).toInteger()] : null
 }
 
 /** Import one result into one image, save it, and say what was done; the number of new regions. */
@@ -152,7 +173,7 @@ int importInto(project, entry, result, boolean removeOutdated) {
     def gui = QuPathGUI.getInstance()
     def open = gui == null ? [QPEx.getCurrentImageData()] : gui.getAllViewers().collect { it.getImageData() }
     def data = open.find { it != null && project.getEntry(it) == entry } ?: entry.readImageData()
-    checkSize(data, result.size)
+    checkSize(data, result)
     def hierarchy = data.getHierarchy()
     def there = hierarchy.getAnnotationObjects()
     def thereIds = there.collect { it.getID() } as Set
@@ -172,9 +193,11 @@ int importInto(project, entry, result, boolean removeOutdated) {
 }
 
 /** Refuse an image that is not the slide the result was made from. */
-def checkSize(data, size) {
-    def server = data.getServer()
-    if (size != null && (server.getWidth() != size[0] || server.getHeight() != size[1]))
+def checkSize(data, result) {
+    def server = data.getServer(), size = result.size
+    if (size == null)
+        println "${result.file}: it states no size (export it again), so only its name was compared with the image's."
+    else if (server.getWidth() != size[0] || server.getHeight() != size[1])
         throw new IllegalStateException("the result is of a slide of ${size[0]} x ${size[1]} px, the image has " +
             "${server.getWidth()} x ${server.getHeight()}. Is it another slide, or opened with a reader other than OpenSlide?")
 }

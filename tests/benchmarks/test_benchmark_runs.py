@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ceilings, peers, regions, scaling, startup, throughput
+from benchmarks import ceilings, peers, regions, scaling, startup, throughput, viewer
 from benchmarks.bundles import MEAN, STD, resnet18_bundle, resnet18_script, stub_bundle
 from benchmarks.measure import Row
 from benchmarks.peer_jobs import OURS, SCRIPTS, Candidate, Jobs, Setting, lay_patches
@@ -126,6 +126,27 @@ def test_startup(work: Path, tmp_path: Path) -> None:
     startup.main([*options, "--json", str(tmp_path / "f.json")])
     medians = read(tmp_path / "f.json")["medians"]
     assert medians.keys() == {"python", "help", "run --help", "first cells, engine torch"}
+
+
+@pytest.mark.slow
+def test_viewer(work: Path, tmp_path: Path) -> None:
+    options = ["--cells", "500", "--levels", "1", "--repeat", "2", "--work", str(work)]
+    viewer.main([*options, "--json", str(tmp_path / "f.json")])
+    found = read(tmp_path / "f.json")
+    assert found["benchmark"] == "viewer"
+    assert found["options"]["levels"] == 1
+    assert len(found["raw"]) == 2
+    medians = found["medians"]
+    assert medians.keys() == found["raw"][0].keys() >= {"opened_to_first_tile_ms", "made_tiles_per_s", "kept_p95_ms"}
+    assert medians["made_tiles"]["median"] == medians["kept_tiles"]["median"] > 1
+    assert all(row["min"] > 0 for row in medians.values())
+
+
+def test_the_tiles_of_the_finest_levels() -> None:
+    facts = {"max_level": 12, "tile_size": 254, "width": 1000, "height": 255}
+    paths = viewer.tiles_of(facts, 2)
+    assert len(paths) == 4 * 2 + 2
+    assert (paths[0], paths[7], paths[-1]) == ("tiles/12/0_0.jpg", "tiles/12/3_1.jpg", "tiles/11/1_0.jpg")
 
 
 @pytest.mark.slow

@@ -95,7 +95,8 @@ STUBS = {
     "stub/Server": """
         package stub
         class Server {
-            String name; int width, height
+            String name; int width, height; List uris = []
+            Collection getURIs() { uris.collect { new URI(it) } }
             int getWidth() { width }
             int getHeight() { height }
             def getMetadata() { this }

@@ -1,5 +1,7 @@
 """GeoJSON by the eyes of geopandas and by QuPath's rules, at many thresholds and smoothings."""
 
+import gzip
+
 import geopandas
 import numpy as np
 import pytest
@@ -95,3 +97,11 @@ def test_cells_carry_the_values_of_the_map(finished, tmp_path):
     np.testing.assert_allclose([m["p(IDC)"] for m in measured], values, rtol=1e-5)
     spread = finished.spread[~np.isnan(finished.spread)]
     np.testing.assert_allclose([m["spread of p(IDC)"] for m in measured], spread, rtol=1e-5)
+
+
+def test_a_file_states_the_size_of_its_image_in_its_first_line(finished, tmp_path):
+    record = export(finished.folder, to=["geojson", "geojson-cells"], out=tmp_path)
+    for file in record.files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        first = content.partition(b"\n")[0].decode()
+        assert first == f'{{"type":"FeatureCollection","image_px":[{WIDTH},{HEIGHT}],"features":['

@@ -52,6 +52,29 @@ def test_ome_zarr_is_valid_and_holds_the_map(finished, ome_zarr):
     assert opened.attributes == source.attributes
 
 
+def test_ome_zarrs_own_reader_reads_the_export(finished, ome_zarr):
+    """The reference library of the format, which napari's earlier plugin and others are built on."""
+    with warnings.catch_warnings():
+        # What it warns of while it is imported is not ours to mend.
+        warnings.simplefilter("ignore")
+        from ome_zarr.io import parse_url
+        from ome_zarr.reader import Reader
+    location = parse_url(ome_zarr, mode="r")
+    assert location is not None
+    image, *others = list(Reader(location)())
+    source = Heatmap.open(finished.folder / "heatmap.zarr")
+    expected = [source.probability("other"), source.probability("IDC"), source.spread(), source.unrefined()]
+    np.testing.assert_array_equal(image.data[0].compute(scheduler="synchronous"), np.stack(expected))
+    assert [axis["name"] for axis in image.metadata["axes"]] == ["c", "y", "x"]
+    assert image.metadata["channel_names"][1] == "p(IDC)"
+    scale, shift = image.metadata["coordinateTransformations"][0]
+    assert (scale["scale"], shift["translation"]) == ([1, 12.5, 12.5], [0, 6.125, 6.125])
+    labels = [node for node in others if "tissue" in str(node.zarr)]
+    np.testing.assert_array_equal(
+        np.squeeze(labels[-1].data[0].compute(scheduler="synchronous")), source.tissue.astype(np.uint8)
+    )
+
+
 def test_napari_reads_the_ome_zarr(finished, ome_zarr):
     with warnings.catch_warnings():
         # What napari warns of while it is imported is not ours to mend.

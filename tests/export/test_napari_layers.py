@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import shapely
 from finished_results import make_finished, make_slide, write_run
+from needs import needed, unavailable
+from PIL import Image
 
 from wsi_pipeline.errors import SlideNotFoundError
 from wsi_pipeline.geometry import Box, Scale
@@ -127,19 +129,36 @@ viewer.close()
 """
 
 
+def with_screen(command: list[str]) -> None:
+    """Run a program that opens a window, on a screen that nobody sees."""
+    xvfb = shutil.which("xvfb-run")
+    if xvfb is None:
+        unavailable("no screen without xvfb-run (Debian: apt-get install xvfb xauth)")
+    needed("PyQt6")
+    ran = subprocess.run(
+        [xvfb, "-a", "-s", "-screen 0 1400x1000x24", *command], capture_output=True, text=True, timeout=200, check=False
+    )
+    if "no Qt platform plugin" in ran.stderr:
+        unavailable("Qt finds no screen here (Debian: apt-get install libxcb-icccm4 libxcb-keysyms1 libxcb-cursor0)")
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.slow
+def test_the_example_writes_a_picture_of_a_result(tmp_path, placed):
+    example = Path(__file__).parents[2] / "examples" / "napari_view.py"
+    shot = tmp_path / "picture.png"
+    with_screen([sys.executable, str(example), str(placed.folder), "--threshold", "0.9", "--screenshot", str(shot)])
+    with Image.open(shot) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200  # the slide, not an empty canvas
+
+
 @pytest.mark.slow
 def test_a_screenshot_shows_map_and_outline_over_what_they_are_about(tmp_path, placed):
     """The slide is black where one cell is: the map lights up there, and nowhere else."""
-    xvfb = shutil.which("xvfb-run")
-    if xvfb is None:
-        pytest.skip("no screen without xvfb-run (Debian: apt-get install xvfb xauth)")
-    pytest.importorskip("PyQt6", reason="napari needs a Qt binding for a window")
     made = marked_slide(tmp_path, placed)
-    command = [xvfb, "-a", "-s", "-screen 0 1400x1000x24", sys.executable, "-c", SHOTS, str(made.folder), str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    if "no Qt platform plugin" in ran.stderr:
-        pytest.skip("Qt finds no screen here (Debian: apt-get install libxcb-icccm4 libxcb-keysyms1 libxcb-cursor0)")
-    assert ran.returncode == 0, ran.stderr
+    with_screen([sys.executable, "-c", SHOTS, str(made.folder), str(tmp_path)])
     shots = {name: np.load(tmp_path / f"{name}.npy").astype(int) for name in ("all", "map", "regions", "slide")}
     slide = box_of((shots["slide"].sum(-1) < 60) & inside(shots["slide"]))
     assert min(slide[2] - slide[0], slide[3] - slide[1]) > 15  # the square is well seen

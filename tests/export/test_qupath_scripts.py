@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from finished_results import make_finished, write_run
+from needs import unavailable
 from qupath_stubs import write_stubs
 
 from wsi_pipeline.export import ExportOptions, export
@@ -16,12 +17,7 @@ from wsi_pipeline.geometry import Box
 SCRIPTS = Path(__file__).parents[2] / "examples" / "qupath"
 GROOVY_JAR = Path("/usr/share/java/groovy-all.jar")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (GROOVY_JAR.exists() and shutil.which("java")), reason="no Groovy here (Debian: apt-get install groovy)"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 DRIVER = """
 import groovy.json.JsonOutput
@@ -31,7 +27,8 @@ import qupath.lib.gui.scripting.QPEx
 
 def scene = new groovy.json.JsonSlurper().parse(new File(args[0]))
 def project = new stub.Project(entries: scene.images.collect {
-    def data = new stub.Data(server: new stub.Server(name: it.name, width: it.size[0], height: it.size[1]))
+    def data = new stub.Data(server: new stub.Server(name: it.name, width: it.size[0], height: it.size[1],
+        uris: it.uris ?: []))
     new stub.Entry(name: it.name, data: data, uris: it.uris ?: [])
 })
 QPEx.project = project
@@ -72,6 +69,8 @@ OPENS = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in ("java.lang", "
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory) -> Path:
     """The stand-ins, compiled."""
+    if not (GROOVY_JAR.exists() and shutil.which("java")):
+        unavailable("no Groovy here (Debian: apt-get install groovy default-jre-headless)")
     sources, classes = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("classes")
     compiler = ["java", *OPENS, "-cp", str(GROOVY_JAR), "org.codehaus.groovy.tools.FileSystemCompiler"]
     subprocess.run([*compiler, "-d", str(classes), *map(str, write_stubs(sources))], check=True)
@@ -152,6 +151,46 @@ def test_an_image_of_another_size_is_refused(play, tmp_path):
     assert [bool(image["ids"]) for image in state["images"]] == [False, True]
 
 
+def exported(folder: Path, name: str, **more: object) -> Path:
+    """The regions of a slide as an export leaves them, named after it."""
+    made = result(folder / "runs" / name, name, slide=f"/x/{name}.svs", **more)
+    (file,) = export(made.folder, to="geojson", out=folder / "exported").files
+    return file
+
+
+def test_an_image_of_another_size_is_refused_by_an_export_too(play, tmp_path):
+    folder = exported(tmp_path, "a").parent
+    exported(tmp_path, "b")
+    images = [{"name": "a.svs", "size": [1030, 820]}, {"name": "b.svs", "size": [1000, 800]}]
+    (printed,), state = play(images=images, runs=[importing(folder)])
+    assert "a.svs: FAILED, the result is of a slide of 1000 x 800 px, the image has 1030 x 820" in printed
+    assert [bool(image["ids"]) for image in state["images"]] == [False, True]
+
+
+def test_an_export_of_another_slide_whose_name_begins_alike_is_not_imported(play, tmp_path):
+    folder = exported(tmp_path, "S1.he").parent
+    images = [{"name": name, "size": [1000, 800]} for name in ("S1.svs", "S1", "S1.he.svs", "S1.he.tif.svs")]
+    (printed,), state = play(images=images, runs=[importing(folder)])
+    assert [bool(image["ids"]) for image in state["images"]] == [False, False, True, False]
+    assert "No result for 3 images of the project: S1.svs, S1, S1.he.tif.svs" in printed
+
+
+def test_the_folder_of_a_result_is_no_name_of_its_slide(play, tmp_path):
+    """Of two slides named a, one has a folder named otherwise: that is no slide of that name."""
+    result(tmp_path / "run", "a-2", slide="/y/a.svs")
+    (_,), state = play(images=[{"name": "a-2.svs", "size": [1000, 800]}], runs=[importing(tmp_path / "run")])
+    assert state["images"][0]["ids"] == []
+
+
+def test_a_file_that_states_no_size_is_imported_with_a_word(play, tmp_path):
+    file = exported(tmp_path, "a")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": content["features"]}))
+    (printed,), state = play(images=[{"name": "a.svs", "size": [7, 7]}], runs=[importing(file.parent)])
+    assert "a.geojson: it states no size (export it again), so only its name was compared" in printed
+    assert state["images"][0]["ids"] == ids_in(file)
+
+
 def test_two_results_for_one_image_are_told_and_left(play, tmp_path):
     result(tmp_path / "run", "a", slide="/x/a.svs")
     result(tmp_path / "run", "a-2", slide="/y/a.svs")
@@ -216,4 +255,69 @@ def test_cells_of_another_image_are_not_shown(play, tmp_path):
     script = {"script": str(SCRIPTS / "cell_maps.groovy"), "chosen": str(cells.parent), "settings": {}, "drawn": []}
     (printed,), state = play(images=[{"name": "z.svs", "size": [1000, 800]}], open=0, runs=[script])
     assert "none of [a.cells.geojson.gz] is named after this image" in printed
+    assert state["images"][0]["ids"] == []
+
+
+def showing(place: Path, **settings: str) -> dict:
+    return {"script": str(SCRIPTS / "cell_maps.groovy"), "chosen": str(place), "settings": settings, "drawn": []}
+
+
+def cells_in_result(run: Path, name: str, *, slide: str) -> Path:
+    """A result folder as `run --cells` leaves it."""
+    made = result(run, name, slide=slide)
+    (cells,) = export(made.folder, to="geojson-cells", out=run).files
+    cells.rename(made.folder / "cells.geojson.gz")
+    return made.folder
+
+
+@pytest.mark.parametrize(
+    ("exported", "image", "shown"),
+    [
+        ("Case 1", "Case 10.svs", False),
+        ("Case 1", "Case 1.svs", True),
+        ("Case 1", "case 1.ome.TIFF", True),
+        ("Case 1.he", "Case 1.svs", False),
+        ("Case 1.he", "Case 1.he.svs", True),
+    ],
+)
+def test_cells_of_a_slide_whose_name_begins_alike_are_not_shown(play, tmp_path, exported, image, shown):
+    made = result(tmp_path / "run", exported, slide=f"/x/{exported}.svs")
+    (cells,) = export(made.folder, to="geojson-cells", out=tmp_path / "cells").files
+    (printed,), state = play(images=[{"name": image, "size": [1000, 800]}], open=0, runs=[showing(cells.parent)])
+    assert bool(state["images"][0]["ids"]) is shown
+    assert ("is named after this image" in printed) is not shown
+
+
+def test_the_cells_of_a_result_are_those_of_its_slide(play, tmp_path):
+    own = cells_in_result(tmp_path / "run", "a", slide="/x/a.svs")
+    other = cells_in_result(tmp_path / "run", "b", slide="/x/b.svs")
+    images = [{"name": "a.svs", "size": [1000, 800]}]
+    (wrong, right), state = play(images=images, open=0, runs=[showing(other), showing(own)])
+    assert "b/cells.geojson.gz is of b.svs." in wrong
+    assert "cells are new" in right
+    assert state["images"][0]["ids"]
+    (own / "summary.json").unlink()
+    (untold,), state = play(images=images, open=0, runs=[showing(own)])
+    assert "is of a slide that no summary.json names" in untold
+    assert state["images"][0]["ids"] == []
+
+
+def test_a_file_of_cells_that_is_named_is_checked_too(play, tmp_path):
+    own = cells_in_result(tmp_path / "run", "a", slide="/x/a.svs") / "cells.geojson.gz"
+    setting = {"String cells = ''": f"String cells = '{own}'"}
+    renamed = {"name": "renamed", "size": [1000, 800], "uris": ["file:/slides/a.svs"]}
+    (printed,), state = play(images=[renamed], open=0, runs=[showing(tmp_path, **setting)])
+    assert "cells are new" in printed
+    (printed,), state = play(images=[{"name": "b.svs", "size": [1000, 800]}], open=0, runs=[showing(own, **setting)])
+    assert "none of [cells.geojson.gz] is named after this image (b.svs)" in printed
+    assert state["images"][0]["ids"] == []
+
+
+def test_cells_over_an_image_of_another_size_are_not_shown(play, tmp_path):
+    own = cells_in_result(tmp_path / "run", "a", slide="/x/a.svs")
+    (cells,) = export(own, to="geojson-cells", out=tmp_path / "cells").files
+    images = [{"name": "a.svs", "size": [1030, 820]}]
+    printed, state = play(images=images, open=0, runs=[showing(own), showing(cells.parent)])
+    for said in printed:
+        assert "NOT SHOWN, it is of a slide of 1000 x 800 px, the image has 1030 x 820" in said
     assert state["images"][0]["ids"] == []

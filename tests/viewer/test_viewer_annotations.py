@@ -121,19 +121,28 @@ class TestNormalForm:
             (drawn([[[0], [1], [2]]]), "cannot be kept"),
             (drawn([[0, 1, 2]]), "cannot be kept"),
             (drawn({"a": 1}), "cannot be kept"),
-            (drawn([0, 0], kind="Point"), "no Polygon"),
+            (drawn([[0, 0]], kind="Circle"), "no Polygon"),
+            (drawn([], kind="MultiPoint"), "no coordinates"),
+            (drawn([math.nan, 0], kind="Point"), "finite"),
+            (drawn([5000, 0], kind="Point"), "far outside"),
+            (drawn({"a": 1}, kind="Point"), "cannot be kept"),
+            (drawn([[1], [2]], kind="LineString"), "cannot be kept"),
             (drawn(geometry=None), "no Polygon"),
             (drawn(geometry={"type": "Polygon"}), "cannot be kept"),
             (drawn(name=""), "class"),
             (drawn(name="x" * 201), "200 characters"),
             (drawn(name="a\nb"), "no text"),
             (drawn(name=7), "no text"),
-            (drawn(properties={"classification": None}), "no class"),
+            (drawn(properties={"classification": [1]}), "no class"),
+            (drawn(properties={"classification": {"names": ["a", 7]}}), "class is no text"),
             (drawn(properties={"classification": {"name": "IDC", "color": [1, 2, 300]}}), "colour"),
             (drawn(properties={"classification": {"name": "IDC", "color": "red"}}), "colour"),
             (drawn(properties={"measurements": {"a": math.nan}}), "finite"),
             (drawn(properties={"measurements": {"a": True}}), "finite"),
             (drawn(properties={"measurements": [1]}), "measurements"),
+            (drawn(properties={"measurements": [{"name": "a", "value": "b"}]}), "finite"),
+            (drawn(properties={"metadata": {"a": math.nan}}), "cannot be kept"),
+            (drawn(properties={"metadata": {"a": "\ud800"}}), "cannot be kept"),
             (drawn(properties={"measurements": {"\ud800": 1}}), "name"),
             (drawn(properties={"objectType": "cell"}), "objectType"),
             (drawn() | {"properties": [1]}, "cannot be kept"),
@@ -255,6 +264,111 @@ class TestEffort:
         assert len(value["features"][1]["geometry"]["coordinates"][0]) >= 4_000
 
 
+QUPATH = json.dumps(
+    {
+        "type": "FeatureCollection",
+        "features": [
+            {  # what QuPath 0.5 writes of points, without a class
+                "type": "Feature",
+                "id": "8a1d6f06-9e39-4c9a-9c56-70e8e0b8a3d1",
+                "geometry": {"type": "MultiPoint", "coordinates": [[100.5, 90], [120, 95]]},
+                "properties": {"objectType": "annotation"},
+            },
+            {  # an ellipse of a derived class, described
+                "type": "Feature",
+                "id": "0b1c66a5-32d1-4df7-9f9d-3f8a3c5f6ed2",
+                "geometry": {"type": "Polygon", "coordinates": [SQUARE], "isEllipse": True, "plane": {"c": -1, "z": 1}},
+                "properties": {
+                    "objectType": "annotation",
+                    "name": "seen: twice",
+                    "color": [1, 2, 3],
+                    "classification": {"names": ["Tumor", "Positive"], "color": [200, 0, 0]},
+                    "measurements": {"Area µm^2": 2500.0, "Ratio": "NaN"},
+                    "metadata": {"ANNOTATION_DESCRIPTION": "for the meeting"},
+                },
+            },
+            {  # of QuPath 0.3: no UUID, measurements as a list
+                "type": "Feature",
+                "id": "PathAnnotationObject",
+                "geometry": {"type": "LineString", "coordinates": [[1, 2], [3.25, 4]]},
+                "properties": {"classification": {"name": "Line"}, "measurements": [{"name": "Length", "value": 2.0}]},
+            },
+            {  # no annotation at all
+                "type": "Feature",
+                "id": "5d0ce3a0-7a3c-4e0c-8d3a-b7b0f9d1c111",
+                "geometry": {"type": "Polygon", "coordinates": [SQUARE]},
+                "properties": {"objectType": "detection", "isLocked": True},
+            },
+        ],
+    },
+    indent=2,
+).encode()
+
+
+def as_a_browser_sends(file: bytes) -> list[dict]:
+    """Whole numbers have no fraction in JavaScript, and the page gives ids where there are none."""
+    features = json.loads(file, parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text))
+    sent = features["features"]
+    for feature in sent:
+        if feature["id"] == "PathAnnotationObject":
+            feature["id"] = str(uuid4())
+    return sent
+
+
+class TestFilesOfOtherPrograms:
+    def test_what_is_not_touched_stays_as_it_is(self):
+        sent = as_a_browser_sends(QUPATH)
+        kept = json.loads(normal_form("a slide", collection(*sent, drawn()), SIZE, current=QUPATH))["features"]
+        for before, now in zip(json.loads(QUPATH)["features"], kept[:-1], strict=True):
+            assert now | {"id": before["id"]} == before
+        assert kept[-1]["properties"]["classification"]["name"] == "IDC"
+        again = normal_form("a slide", collection(*kept), SIZE, current=collection(*kept))
+        assert json.loads(again)["features"] == kept
+
+    def test_what_is_touched_keeps_what_is_not_known_here(self):
+        points, ellipse, line, _ = as_a_browser_sends(QUPATH)
+        for feature in (points, ellipse, line):
+            feature["properties"]["name"] = "changed"
+        found = json.loads(normal_form("a slide", collection(points, ellipse, line), SIZE, current=QUPATH))["features"]
+        assert [feature["properties"].pop("name") for feature in found] == ["changed"] * 3
+        assert found[0]["geometry"] == points["geometry"]
+        assert "classification" not in found[0]["properties"]
+        assert {key: found[1]["geometry"][key] for key in ("isEllipse", "plane")} == {
+            "isEllipse": True,
+            "plane": {"c": -1, "z": 1},
+        }
+        assert found[1]["properties"] == {
+            "objectType": "annotation",
+            "isLocked": False,
+            "color": [1, 2, 3],
+            "classification": {"names": ["Tumor", "Positive"], "color": [200, 0, 0]},
+            "measurements": {"Area µm^2": 2500, "Ratio": "NaN"},
+            "metadata": {"ANNOTATION_DESCRIPTION": "for the meeting"},
+        }
+        assert found[2]["geometry"] == line["geometry"]
+        assert found[2]["properties"]["measurements"] == {"Length": 2}
+
+    def test_what_was_never_in_the_file_is_checked_as_ever(self):
+        *_, detection = as_a_browser_sends(QUPATH)
+        with pytest.raises(RequestError, match="objectType"):
+            normal_form("a slide", collection(detection), SIZE)
+
+    @pytest.mark.parametrize("current", [b"", b"\xff", b"[]", b'{"features":7}', b"[" * 100_000, b'{"features":["x"]}'])
+    def test_a_file_that_is_none_holds_nothing(self, current):
+        assert normal_form("a slide", collection(drawn()), SIZE, current=current)
+
+    def test_the_viewer_saves_beside_them(self, viewer, find, results):
+        file = results / "plain" / "röt 1" / "annotations.geojson"
+        file.write_bytes(QUPATH)
+        url = f"/api/slides/{find(viewer)}/annotations"
+        loaded = viewer.get(url)
+        sent = as_a_browser_sends(loaded.content)
+        saved = viewer.put(url, content=collection(*sent, drawn()), headers={"If-Match": loaded.headers["etag"]})
+        assert saved.status_code == 200
+        assert len(saved.json()["features"]) == 5
+        assert saved.json()["features"][1] == json.loads(QUPATH)["features"][1]
+
+
 class TestSaving:
     @pytest.fixture
     def url(self, viewer, find) -> str:
@@ -338,9 +452,9 @@ class TestSaving:
     def test_who_sends_too_many_leaves_threads_for_the_others(self, viewer, url, monkeypatch):
         go, real = threading.Event(), module.normal_form
 
-        def slow(*args):
+        def slow(*args, **more):
             go.wait(20)
-            return real(*args)
+            return real(*args, **more)
 
         monkeypatch.setattr(module, "normal_form", slow)
         tag = viewer.get(url).headers["etag"]

@@ -13,7 +13,8 @@ def write_region_file(result: Result, folder: Path, name: str) -> list[Path]:
         OutputError: where the file cannot be written.
     """
     path = folder / f"{name}.geojson"
-    write_regions(path, result.regions, result.heatmap.grid, class_name=result.class_name)
+    grid = result.heatmap.grid
+    write_regions(path, result.regions, grid, class_name=result.class_name, image_px=_image_px(result))
     return [path]
 
 
@@ -31,5 +32,12 @@ def write_cell_file(result: Result, folder: Path, name: str) -> list[Path]:
         namespace=result.namespace,
         class_name=result.class_name,
         spread=result.spread,
+        image_px=_image_px(result),
     )
     return [path]
+
+
+def _image_px(result: Result) -> tuple[int, int]:
+    """Width and height of the slide as QuPath shows it: inside its bounds."""
+    extent = result.heatmap.grid.extent
+    return extent.width, extent.height

@@ -17,7 +17,8 @@ import shapely
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.geometry import Size
-from wsi_pipeline.viewer.drawn import Effort, count_points, kept_geometry, polygons
+from wsi_pipeline.viewer.drawn import Effort, kept_geometry
+from wsi_pipeline.viewer.foreign import NO_AREA, content, count_points, features_by_content, others, places
 from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.results import ANNOTATIONS, SlideEntry, is_inside
 from wsi_pipeline.viewer.turns import Turns
@@ -25,17 +26,19 @@ from wsi_pipeline.viewer.turns import Turns
 MAX_BYTES = 64 << 20
 """A file larger than this was not written here, and is not read."""
 
-MAX_FEATURES, MAX_VERTICES, MAX_NAME = 10_000, 200_000, 200
-"""Bounds on what one file holds, and on the length of a name in characters."""
+MAX_FEATURES, MAX_VERTICES, MAX_NAME, MAX_MEASUREMENTS = 10_000, 200_000, 200, 1_000
+"""Bounds on what one file holds, on the length of a name in characters, and on what one annotation measures."""
 
 COLORS = {"idc": (200, 0, 0), "non-idc": (0, 110, 180), "ignore*": (160, 160, 160), "region*": (0, 150, 80)}
 """Colour in QuPath by class, where the page gives none; names in small letters."""
 
 _NONSENSE = (
-    *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, shapely.errors.ShapelyError),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, shapely.errors.ShapelyError),
 )
 _AT_ONCE, _WAITING = 1, 8
 _OTHER_COLOR = (120, 60, 160)
+_NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}
+_OURS = {"objectType", "name", "isLocked", "classification", "measurements"}
 _EMPTY = b'{"type":"FeatureCollection","features":[]}\n'
 
 
@@ -79,7 +82,7 @@ class Annotations:
         if seen is None:
             raise RequestError(428, entry.name, "the request does not say which version it replaces", "Send If-Match.")
         with self._turns.take():
-            text = normal_form(entry.name, data, size)
+            text = normal_form(entry.name, data, size, current=self.read(entry)[0])
         with self._lock:
             _, current = self.read(entry)
             if seen != current:
@@ -95,38 +98,42 @@ def version(data: bytes) -> str:
     return f'"{sha256(data).hexdigest()[:32]}"'
 
 
-def normal_form(where: str, data: bytes, size: Size) -> bytes:
+def normal_form(where: str, data: bytes, size: Size, current: bytes = _EMPTY) -> bytes:
     """Annotations as QuPath takes them: ids, classes with colours, valid polygons on a raster of 0.01 px.
 
     Outlines that cross themselves, as drawn by hand, are mended: what is encircled, be it twice, belongs.
+    What another program has written stays as it is until it is changed here; then, what is not known here still stays.
 
     Args:
         where: Name of the slide, for messages.
         data: A FeatureCollection, UTF-8 JSON.
         size: Of the image; coordinates farther from it than its own size are refused.
+        current: The file as it is now.
 
     Raises:
         RequestError: 422, naming the annotation at fault.
     """
     features = _features(where, data)
-    found, vertices, effort = [], 0, Effort(max_points=MAX_VERTICES)
+    there = features_by_content(current)
+    ids, lines, vertices, effort = [], [], 0, Effort(max_points=MAX_VERTICES)
     for number, feature in enumerate(features, start=1):
         try:
-            found.append(_feature(feature, size, effort))
+            known = there.get(content(feature))
+            kept = _feature(feature, size, effort) if known is None else known | {"id": _id(feature.get("id"))}
+            line = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            lines.append(line.encode())
+            vertices += count_points((kept.get("geometry") or {}).get("coordinates"))
         except _NONSENSE as error:
             why = f"annotation {number} cannot be kept: {error}"
             raise RequestError(422, where, why, "Draw it again, or remove it.") from error
-        vertices += count_points(polygons(found[-1]["geometry"]))
+        ids.append(kept["id"])
         if vertices > MAX_VERTICES:
             raise RequestError(
                 422, where, f"the outlines have more than {MAX_VERTICES:,} points", "Draw fewer or simpler."
             )
-    ids = [feature["id"] for feature in found]
     if len(set(ids)) < len(ids):
         raise RequestError(422, where, "two annotations have one id", "Give each its own.")
-    lines = [json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for feature in found]
-    body = ",\n".join(lines)
-    return f'{{"type":"FeatureCollection","features":[\n{body}\n]}}\n'.encode() if lines else _EMPTY
+    return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n" if lines else _EMPTY
 
 
 def _features(where: str, data: bytes) -> list[Any]:
@@ -153,15 +160,24 @@ def _feature(feature: Any, size: Size, effort: Effort) -> dict[str, Any]:
     if given.get("name"):
         properties["name"] = _name(given["name"], "name")
     properties["isLocked"] = bool(given.get("isLocked", False))
-    properties["classification"] = _classification(given.get("classification"))
+    if given.get("classification"):
+        properties["classification"] = _classification(given["classification"])
     if measurements := given.get("measurements"):
         properties["measurements"] = _measurements(measurements)
     return {
         "type": "Feature",
         "id": _id(feature.get("id")),
-        "geometry": kept_geometry(feature.get("geometry"), size, effort),
-        "properties": properties,
+        # Other programs write more: QuPath its metadata and descriptions, an outline's plane, that it is an ellipse.
+        "geometry": _shape(feature.get("geometry"), size, effort),
+        "properties": properties | others(given, _OURS),
     }
+
+
+def _shape(given: Any, size: Size, effort: Effort) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError("it is no Polygon or MultiPolygon")  # noqa: TRY004  (one kind of error for all)
+    shape = places(given, size) if given.get("type") in NO_AREA else kept_geometry(given, size, effort)
+    return shape | others(given, {"type", "coordinates", "bbox"})
 
 
 def _id(given: Any) -> str:
@@ -188,19 +204,30 @@ def _classification(given: Any) -> dict[str, Any]:
         given = {"name": given}
     if not isinstance(given, dict):
         raise ValueError("it has no class")  # noqa: TRY004  (one kind of error for all that is wrong)
-    name = _name(given.get("name"), "class")
+    named: dict[str, Any]
+    names = given.get("names")
+    if isinstance(names, list) and names and "name" not in given:  # QuPath's derived classes, Tumor: Positive
+        named, name = {"names": [_name(one, "class") for one in names]}, ""
+    else:
+        name = _name(given.get("name"), "class")
+        named = {"name": name}
     color = given.get("color", COLORS.get(name.casefold(), _OTHER_COLOR))
-    good = isinstance(color, list | tuple) and len(color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in color)
-    if not good:
+    sides = len(color) if isinstance(color, list | tuple) else 0
+    if sides not in {3, 4} or not all(type(v) is int and 0 <= v <= 255 for v in color):  # the fourth is opacity
         raise ValueError("the colour of its class is not [red, green, blue]")
-    return {"name": name, "color": list(color)}
+    return {**named, "color": list(color)}
 
 
-def _measurements(given: Any) -> dict[str, float]:
-    if not isinstance(given, dict) or len(given) > 100:
+def _measurements(given: Any) -> dict[str, float | str]:
+    if isinstance(given, list) and all(isinstance(one, dict) and {"name", "value"} <= one.keys() for one in given):
+        given = {one["name"]: one["value"] for one in given}  # as QuPath wrote them before 0.4
+    if not isinstance(given, dict) or len(given) > MAX_MEASUREMENTS:
         raise ValueError("its measurements are no small object")
     for key, value in given.items():
-        if not key.isprintable() or len(key) > MAX_NAME or type(value) not in (int, float) or not math.isfinite(value):
+        number = (
+            value in _NO_NUMBERS if isinstance(value, str) else type(value) in {int, float} and math.isfinite(value)
+        )
+        if not key.isprintable() or len(key) > MAX_NAME or not number:
             raise ValueError(f"its measurement {key[:MAX_NAME]!a} is no finite number with a name")
     return dict(given)
 
