@@ -70,7 +70,9 @@ export class SlidePage {
   /** @param {import("./result-view.js").ResultView} view */
   connectView(view) {
     const { pane } = view;
-    if (this.opened.views.length > 1) pane.host.prepend(h("p", { class: "pane-title" }, titleOf(this.opened, view)));
+    const title = titleOf(this.opened, view);
+    if (this.opened.views.length > 1) pane.host.prepend(h("p", { class: "pane-title" }, title));
+    pane.label(`${view.slide.name}, ${title}`);
     pane.addEventListener("view", () => this.moved());
     pane.addEventListener("pointer", (/** @type {any} */ event) => this.pointed(event.detail));
     view.addEventListener("found", () => this.show());
