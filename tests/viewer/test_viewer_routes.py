@@ -77,6 +77,7 @@ class TestDescriptions:
         assert (facts["class_name"], facts["threshold"], facts["threshold_source"]) == ("IDC", 0.85, "user")
         assert facts["slide_available"] is True
         assert facts["slide_problem"] is None
+        assert facts["show_label"] is False
         assert facts["same_slide"] == [tta]
         assert viewer.get(f"/api/slides/{tta}").json()["same_slide"] == [plain]
         assert facts["summary"]["path"] == str(slide)
