@@ -160,12 +160,18 @@ def server(made) -> Iterator[Server]:
 
 
 @pytest.fixture
-def serve(made, tmp_path) -> Iterator[Callable[..., Server]]:
-    """Starts viewers, with options, of a copy of the results that a test may change."""
-    results, started = Path(shutil.copytree(made, tmp_path / "results")), []
+def copied(made, tmp_path) -> Path:
+    """A copy of the results that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "results"))
+
+
+@pytest.fixture
+def serve(copied) -> Iterator[Callable[..., Server]]:
+    """Starts viewers of the copy, with options."""
+    started = []
 
     def start(*options: str) -> Server:
-        started.append(Server(results, *options))
+        started.append(Server(copied, *options))
         return started[-1]
 
     yield start

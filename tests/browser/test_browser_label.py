@@ -31,10 +31,9 @@ def give_a_label(results: Path) -> None:
     file.write_text(json.dumps(summary))
 
 
-def test_the_label_is_shown_where_the_viewer_was_started_so(page, serve):
-    running = serve("--show-label")
-    give_a_label(running.results)
-    shown = page.slide(running)
+def test_the_label_is_shown_where_the_viewer_was_started_so(page, copied, serve):
+    give_a_label(copied)
+    shown = page.slide(serve("--show-label"))
     picture = shown.get_by_alt_text("Label of phantom A")
     picture.scroll_into_view_if_needed()
     shown.wait_for_function("() => document.querySelector('.slide-label img').naturalWidth > 0")
@@ -43,11 +42,11 @@ def test_the_label_is_shown_where_the_viewer_was_started_so(page, serve):
     assert picture.locator("xpath=ancestor::details").get_attribute("id") == "part-about"
 
 
-def test_otherwise_the_page_does_not_even_ask_for_it(page, own_server):
-    give_a_label(own_server.results)
+def test_otherwise_the_page_does_not_even_ask_for_it(page, copied, serve):
+    give_a_label(copied)
     asked = []
     page.page.on("request", lambda request: "label" in request.url and asked.append(request.url))
-    shown = page.slide(own_server)
+    shown = page.slide(serve())
     settle(shown)
     assert shown.locator(".slide-label").count() == 0
     assert asked == []

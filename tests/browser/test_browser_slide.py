@@ -218,6 +218,7 @@ def test_a_link_keeps_its_thresholds_when_the_run_is_made_again_with_another(pag
     for run in ("dark", "red"):
         file = own_server.results / run / "phantom A" / "summary.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": 0.7123456789}))
+    shown.wait_for_timeout(1200)  # for a second, the server does not look again
     address = shown.evaluate("() => location.href")
     second = new_page()
     second.page.goto(address)
