@@ -29,6 +29,12 @@ def error_of(answer) -> dict[str, str]:
 
 
 class TestDescriptions:
+    def test_a_viewer_without_its_javascript_says_so_as_it_starts(self, open_viewer, results, monkeypatch, caplog):
+        monkeypatch.setattr("wsi_pipeline.viewer.app.WEB", results)
+        open_viewer(results)
+        assert "built without OpenSeadragon" in caplog.text
+        assert "python hatch_build.py" in caplog.text
+
     def test_the_rows_are_those_of_the_summaries(self, viewer, results):
         listing = viewer.get("/api/run").json()
         assert listing["title"] == "results"
@@ -332,12 +338,6 @@ class TestRegions:
 
 
 class TestNothingElse:
-    def test_a_viewer_without_its_javascript_says_so_as_it_starts(self, open_viewer, results, monkeypatch, caplog):
-        monkeypatch.setattr("wsi_pipeline.viewer.app.WEB", results)
-        open_viewer(results)
-        assert "built without OpenSeadragon" in caplog.text
-        assert "python hatch_build.py" in caplog.text
-
     def test_ids_are_looked_up_and_never_joined(self, viewer, results, find):
         good = find(viewer)
         for wrong in (
