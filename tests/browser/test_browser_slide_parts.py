@@ -122,16 +122,23 @@ def test_the_list_of_regions_says_from_which_size_on(page, server):
     assert shown.locator("#part-regions .hint").inner_text().endswith("; those below 400 µm² are left out.")
 
 
-def test_the_focus_is_seen_all_round_the_slide(page, server):
-    shown = page.slide(server)
-    shown.keyboard.press("Tab")
-    slide = shown.locator(".openseadragon-canvas[role=application]")
-    slide.focus()
-    assert slide.evaluate("slide => slide.matches(':focus-visible')")
-    shown.wait_for_timeout(200)
+def sides_without_a_ring(shown) -> list[str]:
     seen = np.asarray(Image.open(BytesIO(shown.locator(".stage").screenshot())).convert("RGB")).astype(int)
     height, width = seen.shape[:2]
-    edges = {"top": (1, width // 2), "bottom": (height - 2, width // 2), "left": (height // 2, 1)}
-    edges["right"] = (height // 2, width - 2)
-    blue = np.array([0x0B, 0x57, 0xD0])
-    assert [name for name, at in edges.items() if np.abs(seen[at] - blue).max() > 12] == []
+    sides = {"top": (1, width // 2), "bottom": (height - 2, width // 2), "left": (height // 2, 1)}
+    sides["right"] = (height // 2, width - 2)
+    return [name for name, at in sides.items() if np.abs(seen[at] - (0x0B, 0x57, 0xD0)).max() > 12]
+
+
+def test_a_ring_all_round_the_slide_tells_of_the_focus_and_of_drawing(page, server):
+    shown = page.slide(server)
+    assert len(sides_without_a_ring(shown)) == 4
+    shown.get_by_role("button", name="Freehand").click()
+    slide = shown.locator(".openseadragon-canvas[role=application]")
+    assert not slide.evaluate("slide => slide.matches(':focus-visible')")
+    assert sides_without_a_ring(shown) == []
+    shown.keyboard.press("Escape")
+    shown.keyboard.press("Tab")
+    slide.focus()
+    assert slide.evaluate("slide => slide.matches(':focus-visible')")
+    assert sides_without_a_ring(shown) == []

@@ -52,8 +52,6 @@ export class SlidePage {
     const { opened, layout } = this;
     this.show = fillPanel(layout.panel, opened, this.picking, (id) => this.link.compareWith(id));
     opened.views.forEach((view) => this.connectView(view));
-    const drawing = opened.annotator?.drawing;
-    drawing?.addEventListener("mode", () => layout.stage.classList.toggle("drawing", drawing.mode !== "none"));
     const resized = new ResizeObserver(() => opened.views.forEach((view) => view.pane.redraw()));
     resized.observe(layout.panes);
     this.stops = [
