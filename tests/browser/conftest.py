@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from wsi_pipeline.geometry import Size
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.phantom import write_phantom
 
+REPOSITORY = Path(__file__).parents[2]
 MPP = 0.2431
 """Cells of 12.5 µm are 51.42 px then: their edges are rounded one by one."""
 
@@ -75,15 +77,18 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """Results of a drawn slide by two models, the second one with a spread; in the first run another slide failed."""
+    """Results of a drawn slide by two models, the second one with a spread; in the first run another slide failed.
+
+    No run is called like a model.
+    """
     folder = tmp_path_factory.mktemp("viewed")
     slide = folder / "slides" / "phantom A.tiff"
     slide.parent.mkdir()
     write_phantom(slide, Size(2400, 2000), seed=3, mpp=MPP, pen=False)
     broken = slide.with_name("broken.tiff")
     broken.write_bytes(slide.read_bytes()[:3000])
-    dark = write_bundle_of(folder / "darkness", Darkness(), size_px=50, mpp=0.25)
-    red = write_redness_bundle(folder / "redness", mpp=0.25)
+    dark = write_bundle_of(folder / "nuclei", Darkness(), size_px=50, mpp=0.25)
+    red = write_redness_bundle(folder / "stain", mpp=0.25)
     common = {"workers": 0, "batch_size": 64, "device": "cpu", **SMALL}
     first = {**common, "model": str(dark), "threshold": 0.4}
     pipeline.run([str(slide), str(broken)], folder / "results" / "dark", load_settings(None, first))
@@ -92,19 +97,32 @@ def made(tmp_path_factory) -> Path:
     return folder / "results"
 
 
-class Server:
-    """`wsi-pipeline view` of a folder, in a process of its own."""
+def viewer_command() -> tuple[list[str], dict[str, str]]:
+    """What is tested, and its environment: the installed command that WSI_PIPELINE_COMMAND names, or this checkout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if named := os.environ.get("WSI_PIPELINE_COMMAND"):
+        return shlex.split(named), environment
+    return [sys.executable, "-m", "wsi_pipeline.cli"], environment | {"PYTHONPATH": str(REPOSITORY)}
 
-    def __init__(self, results: Path) -> None:
-        self.results, self.port, self.url = results, 0, ""
+
+class Server:
+    """`wsi-pipeline view` of a folder, in a process of its own, started beside that folder."""
+
+    def __init__(self, results: Path, *options: str) -> None:
+        self.results, self.options, self.port, self.url = results, options, 0, ""
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, the second time at the port of the first."""
-        command = [sys.executable, "-m", "wsi_pipeline.cli", "view", str(self.results), "--no-browser"]
+        command, environment = viewer_command()
         self._process = subprocess.Popen(
-            [*command, "--port", str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "view", str(self.results), "--no-browser", *self.options, "--port", str(self.port)],
+            cwd=self.results.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         said = []
         for line in self._process.stdout or ():
@@ -142,11 +160,29 @@ def server(made) -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server(made, tmp_path) -> Iterator[Server]:
-    """A viewer of a copy of the results, for a test that writes or stops it."""
-    running = Server(Path(shutil.copytree(made, tmp_path / "results")))
-    yield running
-    running.stop()
+def copied(made, tmp_path) -> Path:
+    """A copy of the results that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "results"))
+
+
+@pytest.fixture
+def serve(copied) -> Iterator[Callable[..., Server]]:
+    """Starts viewers of the copy, with options."""
+    started = []
+
+    def start(*options: str) -> Server:
+        started.append(Server(copied, *options))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+@pytest.fixture
+def own_server(serve) -> Server:
+    """A viewer for a test that writes or stops it."""
+    return serve()
 
 
 @pytest.fixture

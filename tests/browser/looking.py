@@ -81,3 +81,19 @@ def forgive_lost_requests(page) -> None:
     """The browser itself writes of requests that failed, and OpenSeadragon of tiles that were on their way."""
     lost = ("Failed to load resource", "failed to load")
     page.faults[:] = [fault for fault in page.faults if not any(words in fault for words in lost)]
+
+
+def color_table(page: Any, name: str) -> NDArray[np.int64]:
+    """The colours of a map as the page has them, RGB [256, 3]."""
+    read = "async name => [...(await import('/static/js/colormaps.js')).colors(name)]"
+    return np.array(page.evaluate(read, name)).reshape(256, 3)
+
+
+def cell_colors(page: Any, heatmap: Any) -> NDArray[np.int64]:
+    """What is drawn over the middle of each cell, RGBA [rows, cols, 4]; for a view of the whole slide."""
+    values, grid, pixels = link_values(page), heatmap.grid, layer_pixels(page)
+    zoom, sides = float(values["z"]), pixels.shape[:2]
+    middles = [(edges[:-1] + edges[1:]) / 2 for edges in (grid.row_edges, grid.col_edges)]
+    places = zip(middles, (float(values["y"]), float(values["x"])), sides, strict=True)
+    rows, cols = [((at - centre) * zoom + side / 2).astype(int).clip(0, side - 1) for at, centre, side in places]
+    return pixels[np.ix_(rows, cols)].astype(int)

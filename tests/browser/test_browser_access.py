@@ -123,3 +123,11 @@ def test_a_tool_that_was_chosen_with_a_key_can_be_used_with_keys(page, own_serve
         settle(shown)
     shown.wait_for_selector(".save-status.saved")
     assert shown.locator(".annotations li").count() == 1
+
+
+def test_a_slide_is_told_with_its_model_and_run(page, server):
+    shown = page.slide(server, cmp=server.slide_id("red"))
+    labels = [
+        shown.locator(".openseadragon-canvas[role=application]").nth(n).get_attribute("aria-label") for n in (0, 1)
+    ]
+    assert [label.split(".")[0] for label in labels] == ["phantom A, nuclei · dark", "phantom A, stain · red"]

@@ -1,5 +1,6 @@
 """What is drawn is saved beside the result, and not lost on the way there."""
 
+import numpy as np
 import pytest
 from looking import draw_square, forgive_lost_requests, saved, settle, stage_centre, wait_saved
 
@@ -150,3 +151,33 @@ def test_of_two_pages_that_draw_neither_loses_its_outline(page, own_server):
     assert first.locator(".annotations li").count() == 2
     # The refusal that started it stands in the console.
     page.faults[:] = [fault for fault in page.faults if "412" not in fault]
+
+
+CURLS = """([x, y]) => {
+    const glass = document.querySelector('.drawing-glass');
+    const [turns, steps, radius, curl] = [600, 8, 900, 4];
+    for (let n = 1; n < turns * steps; n += 1) {
+        const [along, round] = [(2 * Math.PI * n) / (turns * steps), (2 * Math.PI * n) / steps];
+        const clientX = x - radius - curl + radius * Math.cos(along) + curl * Math.cos(round);
+        const clientY = y + radius * Math.sin(along) + curl * Math.sin(round);
+        glass.dispatchEvent(new PointerEvent('pointermove', { clientX, clientY }));
+    }
+}"""
+"""Moves along a circle, with curl after curl, that end where they began."""
+
+
+def test_an_outline_with_hundreds_of_crossings_is_mended_by_the_server(page, own_server):
+    shown = page.slide(own_server, x=2104, y=1000, z=1)
+    x, y = stage_centre(shown)
+    shown.get_by_role("button", name="Freehand").click()
+    shown.mouse.move(x, y)
+    shown.mouse.down()
+    shown.evaluate(CURLS, [x, y])
+    shown.mouse.up()
+    shown.wait_for_selector(".annotations li")
+    assert shown.locator(".notice").count() == 0
+    # What it measures is not known here, so no area is claimed.
+    assert shown.locator(".annotations .region-area").inner_text() == ""
+    wait_saved(shown)
+    (shape,) = read_annotations(own_server.results / "dark" / "phantom A" / "annotations.geojson").shapes["IDC"]
+    assert shape.area == pytest.approx(np.pi * 900**2, rel=0.02)

@@ -39,11 +39,42 @@ def test_a_failed_slide_is_shown_as_failed_with_the_reason_and_the_way_out(page,
     assert error["hint"] in shown.locator(".failure").inner_text()
 
 
-def test_search_filter_and_order(page, server):
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("phantom red", ["red · stain"]), ("STAIN", ["red · stain"]), ("dark", ["dark", "dark · nuclei"])],
+)
+def test_search_by_the_name_of_the_slide_the_model_and_the_run(page, server, text, found):
     shown = page.gallery(server)
-    shown.fill("#gallery-search", "phantom red")
-    shown.wait_for_function("() => document.querySelectorAll('.card').length === 1")
-    assert names(shown) == ["phantom A"]
+    assert shown.locator(".card").count() == 3
+    shown.fill("#gallery-search", text)
+    shown.wait_for_function("count => document.querySelectorAll('.card').length === count", arg=len(found))
+    assert sorted(shown.locator(".card-sub").all_inner_texts()) == found
+
+
+def test_search_takes_no_id_for_a_name(page, server):
+    shown = page.gallery(server)
+    shown.fill("#gallery-search", server.get("api/run")["runs"][0]["id"])
+    shown.wait_for_selector(".empty:visible")
+
+
+@pytest.mark.parametrize(
+    ("order", "key"), [("Regions, most first", "regions"), ("Mean probability, highest first", "mean_probability")]
+)
+def test_cards_are_sorted_by_what_was_chosen(page, server, order, key):
+    listing = server.get("api/run")
+    runs = {run["id"]: run["name"] for run in listing["runs"]}
+    done = [slide for slide in listing["slides"] if slide["status"] == "done"]
+    expected = [runs[slide["run"]] for slide in sorted(done, key=lambda slide: slide[key], reverse=True)]
+    shown = page.gallery(server)
+    for name in ("Name", order):
+        shown.get_by_label("Sort by").select_option(label=name)
+    seen = [text.split(" · ")[0] for text in shown.locator("a.card .card-sub").all_inner_texts()]
+    assert seen == expected
+    assert names(shown)[-1] == "broken"
+
+
+def test_filter_and_order(page, server):
+    shown = page.gallery(server)
     shown.fill("#gallery-search", "nothing of the kind")
     shown.wait_for_selector(".empty:visible")
     shown.fill("#gallery-search", "")

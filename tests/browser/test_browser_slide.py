@@ -195,6 +195,41 @@ def test_a_link_restores_the_view(page, new_page, server):
     assert not second.page.locator("#smooth").is_checked()
 
 
+def test_what_the_slider_and_the_colours_are_set_to_stands_in_the_link_and_is_restored(page, new_page, server):
+    shown = page.slide(server)
+    set_slider(shown, "threshold", 0.537)
+    shown.select_option("#map", "magma")
+    values = link_values(shown)
+    assert (values["t"], values["map"]) == ("0.537", "magma")
+    second = new_page()
+    second.page.goto(shown.evaluate("() => location.href"))
+    second.page.wait_for_selector(".regions:not(.stale) li")
+    assert second.page.locator("#threshold-value").input_value() == "0.537"
+    assert second.page.locator("#map").input_value() == "magma"
+    regions = server.get(f"api/slides/{server.slide_id('dark')}/regions?threshold=0.537")["features"]
+    assert int(second.page.locator(".numbers .big").nth(2).inner_text()) == len(regions)
+    assert link_values(second.page) == values
+
+
+def test_a_link_keeps_its_thresholds_when_the_run_is_made_again_with_another(page, new_page, own_server):
+    shown = page.slide(own_server, cmp=own_server.slide_id("red"))
+    values = link_values(shown)
+    assert (values["t"], values["t2"]) == ("0.4", "0.9")
+    for run in ("dark", "red"):
+        file = own_server.results / run / "phantom A" / "summary.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": 0.7123456789}))
+    shown.wait_for_timeout(1200)  # for a second, the server does not look again
+    address = shown.evaluate("() => location.href")
+    second = new_page()
+    second.page.goto(address)
+    second.page.wait_for_selector(".regions:not(.stale) li")
+    assert "The run's is 0.7123" in second.page.locator(".threshold-part").first.inner_text()
+    thresholds = [float(second.page.locator(f"#{name}-value").input_value()) for name in ("threshold", "threshold2")]
+    assert thresholds == [0.4, 0.9]
+    anew = new_page()
+    assert link_values(anew.slide(own_server))["t"] == "0.7123456789"
+
+
 def test_a_link_with_nonsense_in_it_still_opens(page, server):
     shown = page.slide(server, x="here", y="", z=-3, t=7, o="much", map="rainbow", tint="x", cmp="0000000000000000")
     assert shown.locator(".notice.error").count() == 1

@@ -30,6 +30,12 @@ def error_of(answer) -> dict[str, str]:
 
 
 class TestDescriptions:
+    def test_a_viewer_without_its_javascript_says_so_as_it_starts(self, open_viewer, results, monkeypatch, caplog):
+        monkeypatch.setattr("wsi_pipeline.viewer.app.WEB", results)
+        open_viewer(results)
+        assert "built without OpenSeadragon" in caplog.text
+        assert "python hatch_build.py" in caplog.text
+
     def test_the_rows_are_those_of_the_summaries(self, viewer, results):
         listing = viewer.get("/api/run").json()
         assert listing["title"] == "results"
@@ -78,6 +84,7 @@ class TestDescriptions:
         assert (facts["class_name"], facts["threshold"], facts["threshold_source"]) == ("IDC", 0.85, "user")
         assert facts["slide_available"] is True
         assert facts["slide_problem"] is None
+        assert facts["show_label"] is False
         assert facts["same_slide"] == [tta]
         assert viewer.get(f"/api/slides/{tta}").json()["same_slide"] == [plain]
         assert facts["summary"]["path"] == str(slide)

@@ -1,5 +1,6 @@
 """The viewer as an application."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from wsi_pipeline.viewer.state import Viewer
 
 WEB = Path(__file__).parent / "web"
 """The page: HTML, styles and scripts."""
+
+log = logging.getLogger(__name__)
 
 
 def create_app(results: Path, options: ViewerOptions | None = None) -> FastAPI:
@@ -63,6 +66,10 @@ def add_viewer(app: FastAPI, viewer: Viewer) -> None:
 
     Whoever does so closes ``viewer.pool`` at the end, and puts `SecurityMiddleware` around it all.
     """
+    if not (WEB / "vendor" / "openseadragon.min.js").is_file():
+        hint = "run `python hatch_build.py` in a working copy, or install the package again with npm's registry at hand"
+        log.warning("The viewer was built without OpenSeadragon and can show no slides: %s.", hint)
+
     add_error_handlers(app)
     app.include_router(make_router(viewer))
 

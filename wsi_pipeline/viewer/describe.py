@@ -51,7 +51,9 @@ def _row(entry: SlideEntry) -> dict[str, Any]:
     }
 
 
-def describe_slide(entry: SlideEntry, results: Results, found: SlideMap, finder: SlideFinder) -> dict[str, Any]:
+def describe_slide(
+    entry: SlideEntry, results: Results, found: SlideMap, finder: SlideFinder, *, show_label: bool = False
+) -> dict[str, Any]:
     """One finished slide, with all that is needed to show its map.
 
     Coordinates are pixels of the image: level 0 of the slide, cut to the bounds of its scanned part. This is what
@@ -92,6 +94,7 @@ def describe_slide(entry: SlideEntry, results: Results, found: SlideMap, finder:
         "has_spread": found.spread is not None,
         "has_unrefined": found.unrefined is not None,
         "has_tissue": True,
+        "show_label": show_label,
         "model": card_facts(entry),
         "summary": dict(summary),
         "same_slide": [

@@ -65,7 +65,8 @@ def _add_descriptions(router: APIRouter, viewer: Viewer) -> None:
         entry = viewer.results.slide(slide_id)
         if entry.status == "failed":
             return describe_failed(entry)
-        return describe_slide(entry, viewer.results, viewer.maps.get(entry), viewer.finder)
+        found, show_label = viewer.maps.get(entry), viewer.options.show_label
+        return describe_slide(entry, viewer.results, found, viewer.finder, show_label=show_label)
 
     @router.get("/slides/{slide_id}/card", response_class=PlainJson)
     def get_card(slide_id: SlideId) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import { changed, classesFor, makeFeature, markId, newId, rgb } from "./annotation-features.js";
 import { AnnotationLayer } from "./annotation-layer.js";
 import { Drawing } from "./drawing.js";
-import { area } from "./shapes.js";
+import { area, isTangle } from "./shapes.js";
 
 /** @typedef {import("./api.js").Feature} Feature */
 
@@ -64,11 +64,13 @@ export class Annotator extends EventTarget {
     const [left, top] = this.pane.grid.origin;
     const [mppX, mppY] = this.pane.slide.mpp;
     const placed = ring.map(([x, y]) => [x - left, y - top]);
-    const um2 = Math.abs(area(ring)) * mppX * mppY;
+    const um2 = Math.round(Math.abs(area(ring)) * mppX * mppY * 1000) / 1000;
+    // What a tangle encircles is only known when the server has mended it.
+    const measurements = isTangle(ring) ? {} : { "Area um2": um2 };
     const feature = makeFeature(newId(), `${this.choice.label.split(":")[0]}, drawn`, this.choice, {
       type: "Polygon",
       coordinates: [[...placed, placed[0]]],
-    }, { "Area um2": Math.round(um2 * 1000) / 1000 });
+    }, measurements);
     this.store.put(feature);
     this.select(feature.id);
   }

@@ -15,7 +15,7 @@
  *   overlap: number, max_level: number, grid: GridInfo, class_name: string, threshold: number,
  *   threshold_source: string, has_spread: boolean, has_tissue: boolean, model: Record<string, any>,
  *   summary: Record<string, any>, same_slide: string[], slide_available: boolean, slide_problem: string | null,
- *   has_unrefined: boolean, region_settings: RegionSettings,
+ *   has_unrefined: boolean, show_label: boolean, region_settings: RegionSettings,
  * }} SlideDetail
  * @typedef {{ low_threshold: number | null, min_region_um2: number, smooth_um: number }} RegionSettings
  * @typedef {{ type: "Feature", id: string, geometry: { type: string, coordinates: any }, properties: any }} Feature

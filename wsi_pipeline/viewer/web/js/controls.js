@@ -4,7 +4,7 @@ import { COLOR_MAPS, colors } from "./colormaps.js";
 import { fill, h, icon } from "./dom.js";
 import { area, counted, percent } from "./format.js";
 import { histogram } from "./histogram.js";
-import { regionsDownload } from "./api.js";
+import { regionsDownload, slideUrl } from "./api.js";
 import { showCard } from "./card.js";
 import { BRIGHTEST_SPREAD } from "./result-painting.js";
 
@@ -186,6 +186,14 @@ export function aboutPart(view, others, compared, compare) {
       h("dt", {}, "Cells"), h("dd", {}, `${counted(summary?.cells ?? 0, "cell")} of ${Number((summary?.cell_um ?? 0).toPrecision(4))} µm`)),
     h("button", { type: "button", class: "button", id: "model-card", onclick: () => showCard(slide) }, icon("card"), `Model: ${slide.model?.name ?? "unknown"}`),
     others.length ? h("div", { class: "choice" }, h("label", { for: "compare" }, "Beside it"), select) : null,
+    slide.show_label ? labelPicture(slide) : null,
     warnings.length ? h("details", { class: "warnings" }, h("summary", {}, icon("warning"), counted(warnings.length, "warning")), h("ul", {}, warnings.map((/** @type {string} */ text) => h("li", {}, text)))) : null,
   );
+}
+
+/** The slide's label, which may bear a name: only where the viewer was started so. @param {import("./api.js").SlideDetail} slide */
+function labelPicture(slide) {
+  const picture = h("img", { src: slideUrl(slide.id, "/label.jpg"), alt: `Label of ${slide.name}` });
+  picture.addEventListener("error", () => picture.replaceWith(h("span", { class: "hint" }, "There is no picture of it.")));
+  return h("figure", { class: "slide-label" }, h("figcaption", {}, "Label of the slide"), picture);
 }

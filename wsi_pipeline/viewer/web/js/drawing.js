@@ -21,7 +21,7 @@ const SAME_PX = 2;
 const THIN_PX = 0.8;
 const LEAST_PX2 = 9;
 
-/** Fires `mode` when what the pointer does changed, or the corners; `drawn` with a ring ({@link Point}[], open, simple). */
+/** Fires `mode` when what the pointer does changed, or the corners; `drawn` with a ring ({@link Point}[], open, as `simpleRing` gives it). */
 export class Drawing extends EventTarget {
   /** @param {import("./pane.js").Pane} pane @param {() => string} color of the line, as CSS has it */
   constructor(pane, color) {

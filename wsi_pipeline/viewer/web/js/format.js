@@ -22,6 +22,15 @@ export function area(mm2) {
 }
 
 /**
+ * An area of a setting: of one that is small, its number too.
+ * @param {number} um2
+ * @returns {string}
+ */
+export function areaOfUm2(um2) {
+  return um2 < 1000 ? `${significant(um2)} µm²` : area(um2 * 1e-6);
+}
+
+/**
  * @param {number | null | undefined} share 0 to 1
  * @returns {string}
  */

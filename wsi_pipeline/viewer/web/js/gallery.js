@@ -47,7 +47,7 @@ export function showGallery(main, run) {
   const list = h("ul", { class: "cards" });
   const count = h("p", { class: "gallery-count", role: "status" });
   const update = () => {
-    const rows = select(run.slides);
+    const rows = select(run);
     const many = run.runs.length > 1;
     fill(list, rows.map((row) => h("li", {}, row.status === "failed" ? failedCard(row, run, many) : card(row, run, many))));
     count.textContent = rows.length === run.slides.length ? tally(run.slides) : `${rows.length} of ${counted(run.slides.length, "slide")}`;
@@ -84,11 +84,12 @@ function picker(label, options, key, update) {
   return h("label", { class: "field" }, h("span", {}, label), h("select", { onchange }, options.map(({ id, name }) => h("option", { value: id, selected: chosen[key] === id }, name))));
 }
 
-/** @param {SlideRow[]} rows */
-function select(rows) {
+/** @param {Run} run @returns {SlideRow[]} those that fit, in the order chosen */
+function select(run) {
   const words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
   const order = ORDERS.find((one) => one.id === chosen.order) ?? ORDERS[0];
-  const kept = rows.filter((row) => fits(row) && words.every((word) => `${row.name} ${row.model ?? ""} ${row.run}`.toLowerCase().includes(word)));
+  const said = (/** @type {SlideRow} */ row) => `${row.name} ${row.model ?? ""} ${runName(row, run)}`.toLowerCase();
+  const kept = run.slides.filter((row) => fits(row) && words.every((word) => said(row).includes(word)));
   const byName = (/** @type {SlideRow} */ a, /** @type {SlideRow} */ b) => a.name.localeCompare(b.name, "en", { numeric: true });
   return kept.sort((a, b) => {
     const [x, y] = [order.key(a), order.key(b)];

@@ -60,6 +60,10 @@ async function showSlide(run, id, values) {
     failure(`${row.name} failed in the run`, sentence(row.error?.why ?? "No reason is on record"), row.error?.hint ?? "", row.error?.where ?? "", false);
     return;
   }
+  if (!("OpenSeadragon" in window)) {
+    failure("Slides cannot be shown", "This viewer was built without OpenSeadragon, the library that shows slides.", "Install wsi-pipeline again where npm's registry can be reached, and without WSI_PIPELINE_NO_VIEWER; in a working copy, run `python hatch_build.py`. Then reload this page.", "", false);
+    return;
+  }
   const opened = new SlidePage(main, run, id, values);
   page = opened;
   leave = () => opened.close();

@@ -35,15 +35,16 @@ export class Pane extends EventTarget {
       this.viewer.addOnceHandler("open", () => resolve(this));
       this.viewer.addOnceHandler("open-failed", (/** @type {any} */ event) => reject(new Error(event.message)));
     });
-    this.label();
+    this.label(slide.name);
     this.listen();
   }
 
-  label() {
+  /** @param {string} what is shown, for screen readers */
+  label(what) {
     const { canvas } = this.viewer;
     canvas.setAttribute("role", "application");
     canvas.setAttribute("aria-roledescription", "slide");
-    canvas.setAttribute("aria-label", `${this.slide.name}, ${this.slide.run}. Arrow keys move, plus and minus zoom, question mark lists all keys.`);
+    canvas.setAttribute("aria-label", `${what}. Arrow keys move, plus and minus zoom, question mark lists all keys.`);
   }
 
   listen() {

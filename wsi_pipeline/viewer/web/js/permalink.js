@@ -33,12 +33,13 @@ export function replaceLink(link) {
 }
 
 /**
- * How a value of the state stands in the address: written only where it differs from the usual one.
+ * How a value of the state stands in the address: written only where it differs from the usual one. A threshold has no
+ * usual one, as the next run may have another: it is always written, and in full, for what is seen hangs on it.
  * @type {ReadonlyArray<{ name: string, key: string, read: (text: string) => any, write: (value: any) => string }>}
  */
 const FIELDS = [
-  { name: "t", key: "threshold", read: share, write: (value) => value.toFixed(4) },
-  { name: "t2", key: "threshold2", read: share, write: (value) => value.toFixed(4) },
+  { name: "t", key: "threshold", read: share, write: String },
+  { name: "t2", key: "threshold2", read: share, write: String },
   { name: "o", key: "opacity", read: share, write: (value) => value.toFixed(2) },
   { name: "map", key: "map", read: oneOf("viridis", "magma", "cividis", "diverging"), write: String },
   { name: "lo", key: "low", read: share, write: (value) => value.toFixed(2) },

@@ -1,7 +1,7 @@
 /** The regions at the threshold: click to fly there, say whether they are right. */
 
 import { h, iconButton } from "./dom.js";
-import { area, counted, probability } from "./format.js";
+import { area, areaOfUm2, counted, probability } from "./format.js";
 import { keyedList } from "./keyed-list.js";
 
 const PAGE = 50;
@@ -25,7 +25,7 @@ export function regionsPart(view, annotator, fly) {
     showRows(regions.slice(0, shown).map((feature) => row(feature, view, annotator, fly)));
     const least = view.slide.region_settings.min_region_um2;
     note.textContent = regions.length
-      ? `${counted(regions.length, "region")}, largest first${least ? `; those below ${area(least * 1e-6)} are left out` : ""}.`
+      ? `${counted(regions.length, "region")}, largest first${least ? `; those below ${areaOfUm2(least)} are left out` : ""}.`
       : "No region reaches this threshold.";
     more.hidden = regions.length <= shown;
   };

@@ -1,4 +1,4 @@
-/** Drawn outlines: thinned, and without loops, so that every program takes them for one polygon. Pure. */
+/** Drawn outlines: thinned, and without loops, so that every program takes them for one polygon; tangles are left as they are. Pure. */
 
 /** @typedef {[number, number]} Point */
 
@@ -35,22 +35,31 @@ function distance([x, y], [x0, y0], [x1, y1]) {
   return Math.hypot(x - x0 - along * dx, y - y0 - along * dy);
 }
 
+/** So many loops of an outline are cut off here; the server mends one that has more. */
+const MAX_CUTS = 500;
+
 /**
  * The largest loop of a closed outline that may cross itself; null where it encloses nothing.
  * @param {Point[]} points without the closing one
- * @returns {Point[] | null} a simple ring, on hundredths of a pixel
+ * @returns {Point[] | null} a ring on hundredths of a pixel: a simple one, or, of a tangle, all of it
  */
 export function simpleRing(points) {
-  let ring = withoutRepeats(points.map(([x, y]) => /** @type {Point} */ ([round(x), round(y)])));
-  for (let tries = 0; tries < 500; tries += 1) {
+  const whole = withoutRepeats(points.map(([x, y]) => /** @type {Point} */ ([round(x), round(y)])));
+  let ring = whole;
+  for (let cuts = 0; cuts < MAX_CUTS; cuts += 1) {
     const crossing = findCrossing(ring);
-    if (!crossing) break;
+    if (!crossing) return ring.length >= 3 && Math.abs(area(ring)) > 0 ? ring : null;
     const { first, second, at } = crossing;
     const inner = withoutRepeats([at, ...ring.slice(first + 1, second + 1)]);
     const outer = withoutRepeats([at, ...ring.slice(second + 1), ...ring.slice(0, first + 1)]);
     ring = Math.abs(area(inner)) > Math.abs(area(outer)) ? inner : outer;
   }
-  return ring.length >= 3 && Math.abs(area(ring)) > 0 && !findCrossing(ring) ? ring : null;
+  return whole;
+}
+
+/** Whether a ring crosses itself. @param {Point[]} ring */
+export function isTangle(ring) {
+  return findCrossing(ring) !== null;
 }
 
 /** @param {number} value */

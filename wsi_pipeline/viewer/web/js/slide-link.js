@@ -5,7 +5,7 @@ import { notice } from "./notices.js";
 import { replaceLink, slideLink, valuesOf, viewValues } from "./permalink.js";
 import { debounce } from "./state.js";
 
-/** How a slide is first shown; an address tells what differs. @type {any} */
+/** How a slide is first shown; an address tells what differs, and every threshold. @type {any} */
 export const USUAL = { tint: "probability", map: "viridis", opacity: 0.5, low: 0, high: 1, smooth: true, fade: true, outlines: true, tissue: false, threshold: null, threshold2: null };
 
 const WRITE_AFTER_MS = 250;
@@ -28,7 +28,8 @@ export class SlideLink {
   /** @returns {Record<string, any>} */
   values() {
     const { views: [first, second], state } = this.opened;
-    const usual = { ...USUAL, threshold: first.slide.threshold, threshold2: second?.slide.threshold ?? state.value.threshold2 };
+    // Without a second result, its threshold says nothing.
+    const usual = second ? USUAL : { ...USUAL, threshold2: state.value.threshold2 };
     return { ...viewValues(first.pane.camera.where()), ...valuesOf(state.value, usual), cmp: second?.slide.id };
   }
 

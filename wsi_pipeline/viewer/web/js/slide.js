@@ -52,8 +52,6 @@ export class SlidePage {
     const { opened, layout } = this;
     this.show = fillPanel(layout.panel, opened, this.picking, (id) => this.link.compareWith(id));
     opened.views.forEach((view) => this.connectView(view));
-    const drawing = opened.annotator?.drawing;
-    drawing?.addEventListener("mode", () => layout.stage.classList.toggle("drawing", drawing.mode !== "none"));
     const resized = new ResizeObserver(() => opened.views.forEach((view) => view.pane.redraw()));
     resized.observe(layout.panes);
     this.stops = [
@@ -70,7 +68,9 @@ export class SlidePage {
   /** @param {import("./result-view.js").ResultView} view */
   connectView(view) {
     const { pane } = view;
-    if (this.opened.views.length > 1) pane.host.prepend(h("p", { class: "pane-title" }, titleOf(this.opened, view)));
+    const title = titleOf(this.opened, view);
+    if (this.opened.views.length > 1) pane.host.prepend(h("p", { class: "pane-title" }, title));
+    pane.label(`${view.slide.name}, ${title}`);
     pane.addEventListener("view", () => this.moved());
     pane.addEventListener("pointer", (/** @type {any} */ event) => this.pointed(event.detail));
     view.addEventListener("found", () => this.show());
