@@ -134,6 +134,14 @@ def test_results_that_are_none(tmp_path, capsys):
     assert "holds no results" in capsys.readouterr().err
 
 
+def test_slides_on_other_machines_only_where_the_user_says_so(tmp_path, monkeypatch):
+    seen: list[bool] = []
+    monkeypatch.setattr("wsi_pipeline.viewer.server.serve", lambda _, given, **__: seen.append(given.remote_slides))
+    for options in ([], ["--remote-slides"]):
+        assert main(["view", str(tmp_path), *options]) == 0
+    assert seen == [False, True]
+
+
 @pytest.mark.parametrize("port", ["-1", "65536", "x"])
 def test_ports_that_are_none(tmp_path, port, capsys):
     with pytest.raises(SystemExit) as stopped:
