@@ -162,7 +162,7 @@ def _feature(feature: Any, size: Size) -> dict[str, Any]:
         properties["classification"] = _classification(given["classification"])
     if measurements := given.get("measurements"):
         properties["measurements"] = _measurements(measurements)
-    shape = feature.get("geometry")
+    shape: Any = feature.get("geometry")
     return {
         "type": "Feature",
         "id": _id(feature.get("id")),
@@ -202,6 +202,7 @@ def _classification(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError("it has no class")  # noqa: TRY004  (one kind of error for all that is wrong)
     names = given.get("names")
+    named: dict[str, Any]
     if isinstance(names, list) and names and "name" not in given:  # QuPath's derived classes, Tumor: Positive
         named, name = {"names": [_name(one, "class") for one in names]}, ""
     else:
