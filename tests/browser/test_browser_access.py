@@ -2,12 +2,13 @@
 
 import pytest
 from looking import settle
+from needs import needed
 
 AXE_FAULTS = {"serious", "critical"}
 
 
 def faults(shown) -> list[str]:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    axe = needed("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(shown).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
