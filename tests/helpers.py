@@ -1,8 +1,12 @@
 """Slides and models made by the tests, small and with known results."""
 
+import asyncio
 import json
 import warnings
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,3 +90,9 @@ def tissue_picture(width: int = 1000, height: int = 800, seed: int = 0) -> NDArr
     tissue = np.stack([140 + 90 * x / width, np.full(x.shape, 90.0), np.full(x.shape, 150.0)], axis=-1)
     picture = np.where(inside[..., None], tissue, 244) + noise
     return picture.clip(0, 255).astype(np.uint8)
+
+
+def run_alone(coroutine: Coroutine) -> Any:
+    """Run it in a thread that has no event loop: this one may have one, of a browser driven by other tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

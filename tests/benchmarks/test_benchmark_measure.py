@@ -104,14 +104,14 @@ def test_touched_tiles_are_those_that_pixels_of_fields_of_view_lie_in(rows, cols
 
 
 def test_decoding_alone_gives_the_slides_pixels(tmp_path: Path) -> None:
-    path = repeated_slide(tmp_path, Size(1500, 1000))
+    path = repeated_slide(tmp_path, Size(2000, 1500))
     grid = grid_of(path, load_bundle(resnet18_bundle(tmp_path)))
     tiles = open_native(path, grid)
-    rows, cols = np.nonzero(touched_tiles(grid, 1.0, (256, 256), (1000, 1500)))
+    rows, cols = np.nonzero(touched_tiles(grid, 1.0, (256, 256), (1500, 2000)))
     assert len(tiles) == len(rows)
     with open_slide(path) as slide:
         for number_, (row, col) in enumerate(zip(rows, cols, strict=True)):
-            box = Box(int(col) * 256, int(row) * 256, 256, 256).intersection(Box(0, 0, 1500, 1000))
+            box = Box(int(col) * 256, int(row) * 256, 256, 256).intersection(Box(0, 0, 2000, 1500))
             ours = tiles.decode(number_)[: box.height, : box.width].astype(int)
             assert np.abs(ours - slide.read_level(0, box)).max() <= 2  # type: ignore[attr-defined]
     assert tiles.pixels == len(tiles) * 256**2

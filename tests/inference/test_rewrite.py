@@ -62,11 +62,11 @@ def test_only_convolutions_over_small_maps_are_replaced(side_px, products, winog
     fields = torch.randn(4, 3, side_px, side_px)
     with torch.inference_mode():
         expected = network(fields)
-        for winograd in (False, True):
-            written = rewrite(network, side_px, winograd=winograd)
+        for small_maps in ("convolutions", "products", "winograd"):
+            written = rewrite(network, side_px, small_maps)
             kinds = [type(module) for module in written.modules()]
-            assert kinds.count(MapProduct) == products
-            assert kinds.count(WinogradConvolution) == (winograds if winograd else 0)
+            assert kinds.count(MapProduct) == (0 if small_maps == "convolutions" else products)
+            assert kinds.count(WinogradConvolution) == (winograds if small_maps == "winograd" else 0)
             torch.testing.assert_close(written(fields), expected, rtol=1e-4, atol=1e-4)
 
 

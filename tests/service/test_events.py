@@ -5,6 +5,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from helpers import run_alone
 
 from wsi_pipeline.service import events as module
 from wsi_pipeline.service.events import Listeners
@@ -24,7 +25,7 @@ def send_all(answer) -> list[Any]:
     async def send(message) -> None:
         sent.append(message)
 
-    asyncio.run(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
+    run_alone(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
     return sent
 
 
@@ -56,5 +57,5 @@ def test_who_breaks_off_gives_the_place_back(listeners):
     for _ in range(3):
         answer = listeners.answer(lambda: JOB)
         with pytest.raises(Exception):  # noqa: B017, PT011  (which one is the server's affair)
-            asyncio.run(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, gone))
+            run_alone(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, gone))
     assert send_all(listeners.answer(lambda: JOB))

@@ -1,10 +1,7 @@
 """Who may ask for what: host names, tokens, other sites' pages, sizes, headers."""
 
-import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
+from helpers import run_alone
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
@@ -12,12 +9,6 @@ from wsi_pipeline.viewer.problems import RequestError
 from wsi_pipeline.viewer.security import CSP, SecurityMiddleware, SecurityOptions, check, is_loopback
 
 TOKEN = "a-token-of-the-test-0123456789"
-
-
-def run_alone(coroutine: Coroutine) -> None:
-    """Run it in a thread that has no event loop: this one may have one, of a browser driven by other tests."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
 
 
 async def echo(scope, receive, send):

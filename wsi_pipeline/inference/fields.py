@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsi_pipeline.inference.rewrite import rewrite
+from wsi_pipeline.inference.rewrite import SmallMaps, rewrite
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.models.ensemble import Ensemble
 
@@ -23,11 +23,11 @@ class FieldNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, card: Card, *, winograd: bool = False) -> None:
+    def __init__(self, network: nn.Module, card: Card, small_maps: SmallMaps = "convolutions") -> None:
         """Rewrite a network, which is used up; see `rewrite`."""
         super().__init__()
         self.side = card.input_px
-        self.network = rewrite(network, self.side, winograd=winograd)
+        self.network = rewrite(network, self.side, small_maps)
         mean, std = torch.tensor(card.mean), torch.tensor(card.std)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)

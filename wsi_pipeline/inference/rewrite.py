@@ -1,6 +1,7 @@
 """Networks written otherwise, so that they compute the same with less work."""
 
 from collections import defaultdict
+from typing import Literal
 
 import torch
 from torch import fx, nn
@@ -9,25 +10,33 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from wsi_pipeline.inference.small_maps import TILE_PX, MapProduct, WinogradConvolution
 from wsi_pipeline.models.ensemble import Ensemble, Member
 
+SmallMaps = Literal["convolutions", "products", "winograd"]
+"""How convolutions over small maps are computed: as such, as `MapProduct`, or as `WinogradConvolution` too, which needs
+single precision. Products are for OpenVINO, which gives a field of view the same answer wherever in a batch it lies.
+PyTorch's do not: they round the last rows of a matrix in another order."""
 
-def rewrite(network: nn.Module, side_px: int, *, winograd: bool) -> nn.Module:
-    """The network with its batch norms folded and its convolutions over small maps as products: exact but for rounding.
+
+def rewrite(network: nn.Module, side_px: int, small_maps: SmallMaps) -> nn.Module:
+    """The network with its batch norms folded and its convolutions over small maps as asked: exact but for rounding.
 
     An ensemble's members are rewritten one by one; what is not written in Python (TorchScript) stays as it is.
 
     Args:
         network: In evaluation mode, RGB [n, 3, side_px, side_px] in; it is used up.
         side_px: Side of its input; an ensemble's members have their own.
-        winograd: Whether to write `WinogradConvolution` too, which needs single precision.
+        small_maps: See `SmallMaps`.
     """
     if isinstance(network, Ensemble):
         for member in network.members:
             if isinstance(member, Member):
-                member.network = rewrite(member.network, member.side, winograd=winograd)
+                member.network = rewrite(member.network, member.side, small_maps)
         return network
     if isinstance(network, torch.jit.ScriptModule):
         return network
-    return rewrite_small_maps(fold(network), side_px, winograd=winograd)
+    folded = fold(network)
+    if small_maps == "convolutions":
+        return folded
+    return rewrite_small_maps(folded, side_px, winograd=small_maps == "winograd")
 
 
 def fold(network: nn.Module) -> nn.Module:

@@ -56,7 +56,7 @@ def to_int8(bundle: ModelBundle, patches: NDArray[np.uint8]) -> Any:
 
     # Not by nncf.set_log_level: that also raises the level of handlers that are not its own.
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = convert(FieldNetwork(bundle.build(), bundle.card).eval(), size_px=bundle.card.patch_size_px)
+    model = convert(FieldNetwork(bundle.build(), bundle.card, "products").eval(), size_px=bundle.card.patch_size_px)
     data = nncf.Dataset([patch[None] for patch in patches])
     ranges = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
     try:

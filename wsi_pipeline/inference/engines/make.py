@@ -10,6 +10,7 @@ from wsi_pipeline.errors import BundleError, InferenceError
 from wsi_pipeline.inference.engines.base import Engine
 from wsi_pipeline.inference.engines.choose import OPENVINO, Choice, choose_engine
 from wsi_pipeline.inference.fields import FieldNetwork
+from wsi_pipeline.inference.rewrite import SmallMaps
 from wsi_pipeline.models.base import ModelBundle
 
 log = logging.getLogger(__name__)
@@ -40,21 +41,22 @@ def make_engine(
 
 def _make(bundle: ModelBundle, device: torch.device, choice: Choice, batch_size: int) -> Engine:
     size = bundle.card.patch_size_px
-
-    def network() -> FieldNetwork:
-        # On a GPU cuDNN chooses by itself.
-        winograd = device.type == "cpu" and choice.arithmetic == "fp32"
-        return FieldNetwork(bundle.build(), bundle.card, winograd=winograd).eval()
-
     if choice.engine in OPENVINO:
         from wsi_pipeline.inference.engines.openvino_engine import OpenVinoEngine, convert, read
 
-        model = read(_int8(bundle)) if choice.engine == "openvino-int8" else convert(network(), size_px=size)
+        if choice.engine == "openvino-int8":
+            model = read(_int8(bundle))
+        else:
+            model = convert(_network(bundle, "winograd" if choice.arithmetic == "fp32" else "products"), size_px=size)
         return OpenVinoEngine(model, arithmetic=choice.arithmetic, batch_size=batch_size, size_px=size)
     from wsi_pipeline.inference.engines.torch_engine import TorchEngine
 
-    compiled = choice.engine == "compile"
-    return TorchEngine(network(), device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
+    network, compiled = _network(bundle, "convolutions"), choice.engine == "compile"
+    return TorchEngine(network, device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
+
+
+def _network(bundle: ModelBundle, small_maps: SmallMaps) -> FieldNetwork:
+    return FieldNetwork(bundle.build(), bundle.card, small_maps).eval()
 
 
 def _int8(bundle: ModelBundle) -> Path:
