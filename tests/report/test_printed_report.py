@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from needs import needed, unavailable
@@ -37,10 +39,18 @@ def printed(results, tmp_path_factory) -> Printed:
     if not found or not Path(found).is_file():
         unavailable(f"no Chromium at {found or '/usr/bin/chromium'} (set WSI_PIPELINE_CHROMIUM)")
     pdf = tmp_path_factory.mktemp("printed") / "report.pdf"
+    # In a thread of its own: this one may have the event loop of a browser that other tests drive.
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(print_out, playwright, found, results / "report.html", pdf).result()
+
+
+def print_out(playwright: Any, chromium: str, html: Path, pdf: Path) -> Printed:
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page(viewport={"width": PAPER_PX, "height": 1000})
-        page.goto((results / "report.html").as_uri())
+        page.goto(html.as_uri())
         page.emulate_media(media="print")
         made = Printed(
             pdf=pdf,
