@@ -1,9 +1,8 @@
 """Slides and models made by the tests, small and with known results."""
 
-import asyncio
 import json
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def tissue_picture(width: int = 1000, height: int = 800, seed: int = 0) -> NDArr
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def run_alone(coroutine: Coroutine) -> Any:
+def run_alone(function: Callable[..., Any], *given: Any) -> Any:
     """Run it in a thread that has no event loop: this one may have one, of a browser driven by other tests."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(function, *given).result()

@@ -39,13 +39,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what killed programs left unfinished in a folder and those below; nobody may be writing there.
+def remove_parts(folder: Path, *, below: bool = False) -> None:
+    """Remove what killed programs left unfinished in a folder; nobody may be writing there.
+
+    Args:
+        folder: Where to look.
+        below: Whether to look in the folders below it too.
 
     Raises:
         OSError: where it cannot be removed.
     """
-    for stray in folder.rglob(".*-part-*"):
+    for stray in folder.glob("**/.*-part-*" if below else ".*-part-*"):
         stray.unlink(missing_ok=True)
 
 

@@ -116,7 +116,7 @@ def find_tissue(thumbnail: Thumbnail, mpp: Mpp, settings: TissueSettings) -> Tis
     sigma_um = [max(SMOOTHING_UM, 0.5 * um) for um in pixel_um]
     signal = _smooth(_stain_signal(density), [um / px for um, px in zip(sigma_um, pixel_um, strict=True)])
     pieces, count = label(signal > TISSUE_EDGE)
-    mask = (np.bincount(pieces.ravel(), weights=(signal > TISSUE_SEED).ravel(), minlength=count + 1) > 0)[pieces]
+    mask = (_share(signal > TISSUE_SEED, pieces, count + 1) > 0)[pieces]
     mask &= ~_ink_like_stain(density, mask, pixel_um)
     min_area, min_hole = settings.tissue_min_area_um2 / pixel_um2, settings.tissue_min_hole_um2 / pixel_um2
     mask = shrink(grow(mask, settings.tissue_closing_um / 2, pixel_um), settings.tissue_closing_um / 2, pixel_um)

@@ -321,3 +321,13 @@ def test_cells_over_an_image_of_another_size_are_not_shown(play, tmp_path):
     for said in printed:
         assert "NOT SHOWN, it is of a slide of 1000 x 800 px, the image has 1030 x 820" in said
     assert state["images"][0]["ids"] == []
+
+
+def test_what_both_scripts_need_is_the_same_in_both():
+    """QuPath runs one file at a time, so each carries its own copy."""
+    texts = [(SCRIPTS / name).read_text(encoding="utf-8") for name in ("cell_maps.groovy", "import_regions.groovy")]
+    shared = "/** Those of an image: ", "/** Colour the cells", "/** Import one result"
+    start, *ends = shared
+    copies = [text[text.index(start) : text.index(end)] for text, end in zip(texts, ends, strict=True)]
+    assert copies[0] == copies[1]
+    assert copies[0].count("\ndef ") == 5

@@ -5,12 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import run_alone
 from needs import needed, unavailable
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -39,9 +39,7 @@ def printed(results, tmp_path_factory) -> Printed:
     if not found or not Path(found).is_file():
         unavailable(f"no Chromium at {found or '/usr/bin/chromium'} (set WSI_PIPELINE_CHROMIUM)")
     pdf = tmp_path_factory.mktemp("printed") / "report.pdf"
-    # In a thread of its own: this one may have the event loop of a browser that other tests drive.
-    with ThreadPoolExecutor(1) as alone:
-        return alone.submit(print_out, playwright, found, results / "report.html", pdf).result()
+    return run_alone(print_out, playwright, found, results / "report.html", pdf)
 
 
 def print_out(playwright: Any, chromium: str, html: Path, pdf: Path) -> Printed:

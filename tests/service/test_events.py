@@ -25,7 +25,7 @@ def send_all(answer) -> list[Any]:
     async def send(message) -> None:
         sent.append(message)
 
-    run_alone(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
+    run_alone(asyncio.run, answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send))
     return sent
 
 
@@ -57,5 +57,5 @@ def test_who_breaks_off_gives_the_place_back(listeners):
     for _ in range(3):
         answer = listeners.answer(lambda: JOB)
         with pytest.raises(Exception):  # noqa: B017, PT011  (which one is the server's affair)
-            run_alone(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, gone))
+            run_alone(asyncio.run, answer({"type": "http", "asgi": {"spec_version": "2.4"}}, receive, gone))
     assert send_all(listeners.answer(lambda: JOB))

@@ -1,5 +1,7 @@
 """Who may ask for what: host names, tokens, other sites' pages, sizes, headers."""
 
+import asyncio
+
 import pytest
 from helpers import run_alone
 from starlette.responses import PlainTextResponse
@@ -192,7 +194,7 @@ def test_a_body_that_says_nothing_of_its_length_is_cut_off():
 
     middleware = SecurityMiddleware(echo, SecurityOptions(max_body_bytes=1000))
     with pytest.raises(RequestError) as stopped:  # the application's own handler answers it
-        run_alone(middleware(scope([HOST], method="PUT"), receive, send))
+        run_alone(asyncio.run, middleware(scope([HOST], method="PUT"), receive, send))
     assert stopped.value.status == 413
     assert sum(taken) == 1100
 
@@ -224,5 +226,5 @@ def test_no_socket_gets_past():
     async def never(*_):
         raise AssertionError("it must not be asked")
 
-    run_alone(SecurityMiddleware(never, SecurityOptions())({"type": "websocket"}, never, send))
+    run_alone(asyncio.run, SecurityMiddleware(never, SecurityOptions())({"type": "websocket"}, never, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

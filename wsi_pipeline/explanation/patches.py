@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.broken import NAMES_TOLD
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
 from wsi_pipeline.evaluation.predict import Unreadable, batch_size, predict_dataset
@@ -29,9 +30,6 @@ POOL = 2000
 
 MAX_PATCHES = 200
 """Bound on the patches of one sheet."""
-
-NAMES_TOLD = 5
-"""Of many unreadable patches, these many are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

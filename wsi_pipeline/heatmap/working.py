@@ -72,7 +72,7 @@ def resume(path: Path, grid: Grid, attributes: dict[str, Any]) -> tuple[zarr.Gro
     for block in grid.blocks():
         if lacking[slice(*block.rows), slice(*block.cols)].any():
             done[block.index] = 0
-    remove_parts(folder)
+    remove_parts(folder, below=True)
     # What computed the blocks that stay; of an earlier run nothing else does.
     noted = {key: value for key, value in earlier.get("provenance", {}).items() if key == COMPUTED_BY and done.any()}
     group.update_attributes({ATTRIBUTE: {**attributes, "provenance": attributes["provenance"] | noted}})
