@@ -377,6 +377,33 @@ def test_a_channel_left_out_is_white_and_the_others_stay(tmp_path: Path) -> None
             assert (pixels[:, 130:] == (255, 40, 40)).all()
 
 
+def test_files_that_an_ome_tiff_names_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{uuid4()}</UUID></TiffData>'
+        for z, name in enumerate(("named.ome.tif", "../other.tif"))
+    )
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{WIDTH}" SizeY="{HEIGHT}" SizeC="3" '
+        f'SizeZ="2" SizeT="1"><Channel ID="Channel:0" SamplesPerPixel="3"/>{planes}</Pixels></Image></OME>'
+    )
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    options = {"photometric": "rgb", "tile": (TILE, TILE), "compression": "zlib", "metadata": None}
+    tifffile.imwrite(folder / "named.ome.tif", picture(), description=xml, **options)
+    tifffile.imwrite(tmp_path / "other.tif", 255 - picture(), **options)
+    opened, open_tiff = [], tifffile.TiffFile.__init__
+
+    def note(self: tifffile.TiffFile, file: object, *given: object, **options: object) -> None:
+        opened.append(file)
+        open_tiff(self, file, *given, **options)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", note)
+    with TiffReader(folder / "named.ome.tif") as slide:
+        assert off_by(slide.read(WHOLE, FULL), picture()) == 0
+    assert len(opened) == 1
+
+
 def test_resolution(tmp_path: Path) -> None:
     with TiffReader(write_pyramid(tmp_path / "no.tif", mpp=None)) as slide:
         assert (slide.info.mpp, slide.info.mpp_source) == (None, "missing")

@@ -64,7 +64,8 @@ class TiffReader(RasterSlide):
         if self._file.read(4) not in TIFF_MAGIC:
             raise SlideFormatError(self._address, "is no TIFF file", "Check that it is what its name says.")
         self._file.seek(0)
-        self._tiff = tifffile.TiffFile(self._file, name=Path(self._address).name)
+        # An OME-TIFF may name other files for its other planes: none but this one is opened.
+        self._tiff = tifffile.TiffFile(self._file, name=Path(self._address).name, _multifile=False)
         vendor = _vendor(self._address, self._tiff)
         self._levels = _levels(self._address, self._tiff)
         for level in self._levels:
