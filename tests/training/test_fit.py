@@ -18,11 +18,12 @@ from torch import nn
 from wsi_pipeline.errors import ConfigError, DatasetError, TrainingError
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.training import trainer
-from wsi_pipeline.training.fit import IMAGENET, Fitted, fit, write_history
+from wsi_pipeline.training.fit import Fitted, fit, write_history
 from wsi_pipeline.training.module import HISTORY, Classifier, step_seed
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.trainer import choose_device, warm_average
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TRAIN, VALIDATION = np.arange(96), np.arange(96, 128)
 EVERYTHING = {
     "optimisation": {

@@ -1,45 +1,35 @@
 """The networks that a card can name."""
 
-import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wsi_pipeline.errors import BundleError
+from wsi_pipeline.models.card import Triple
+from wsi_pipeline.models.efficientnet import EfficientNetLite0
+from wsi_pipeline.models.imagenet import LITE0, RESNET18, RESNET34, RESNET50, ImageNetWeights, fill
 from wsi_pipeline.models.networks import PlainCnn, Residual7, Resnet50Dense, resnet18_50px
 from wsi_pipeline.models.resnet import ResNet, resnet18, resnet34, resnet50
-
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Architecture:
     make: Callable[[int], nn.Module]
-    pretrained: str | None = None
-    """torchvision's name of the ImageNet weights of the network, or of its trunk."""
+    pretrained: ImageNetWeights | None = None
+    """Of the network, or of its trunk."""
 
-
-_R18, _R34, _R50 = "ResNet18_Weights.IMAGENET1K_V1", "ResNet34_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
 
 _NETWORKS: dict[str, _Architecture] = {
-    "torchvision/resnet18": _Architecture(make=resnet18, pretrained=_R18),
-    "torchvision/resnet34": _Architecture(make=resnet34, pretrained=_R34),
-    "torchvision/resnet50": _Architecture(make=resnet50, pretrained=_R50),
-    "resnet18-50px": _Architecture(make=resnet18_50px, pretrained=_R18),
+    "torchvision/resnet18": _Architecture(make=resnet18, pretrained=RESNET18),
+    "torchvision/resnet34": _Architecture(make=resnet34, pretrained=RESNET34),
+    "torchvision/resnet50": _Architecture(make=resnet50, pretrained=RESNET50),
+    "resnet18-50px": _Architecture(make=resnet18_50px, pretrained=RESNET18),
+    "efficientnet-lite0": _Architecture(make=EfficientNetLite0, pretrained=LITE0),
     "idc-residual-7ch": _Architecture(make=Residual7),
     "idc-cnn": _Architecture(make=PlainCnn),
-    "resnet50-dense": _Architecture(make=Resnet50Dense, pretrained=_R50),
+    "resnet50-dense": _Architecture(make=Resnet50Dense, pretrained=RESNET50),
 }
-
-_UNREADABLE = (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, ValueError, TypeError, struct.error)
-"""What a failed download raises, and torch's unpickler on a file that is no pickle of its kind."""
 
 
 def build_network(architecture: str, classes: int) -> nn.Module:
@@ -55,16 +45,13 @@ def build_network(architecture: str, classes: int) -> nn.Module:
 
 
 def build_pretrained(architecture: str, classes: int) -> nn.Module:
-    """The same network with torchvision's ImageNet weights in all but its last layers.
-
-    The file is downloaded once into torch's hub folder, and its digest checked against the one in its name. As with
-    torchvision itself, a file that lies there already is taken as it is; but only tensors are read from it.
+    """The same network with ImageNet weights in all but its last layers; see `imagenet.fill` for where they come from.
 
     Raises:
         BundleError: where the architecture is unknown or has no such weights, or they cannot be had (no network).
     """
-    name = _find(architecture).pretrained
-    if name is None:
+    weights = _find(architecture).pretrained
+    if weights is None:
         known = ", ".join(name for name, entry in _NETWORKS.items() if entry.pretrained)
         raise BundleError(
             f"architecture {architecture!r}",
@@ -72,47 +59,18 @@ def build_pretrained(architecture: str, classes: int) -> nn.Module:
             f"Start from random weights; ImageNet weights are there for {known}.",
         )
     network = build_network(architecture, classes)
-    _fill(network.trunk if isinstance(network, Resnet50Dense) else network, _imagenet(name))
+    fill(network.trunk if isinstance(network, Resnet50Dense) else network, weights)
     return network
 
 
-def _imagenet(name: str) -> "WeightsEnum":
-    from torchvision.models import get_weight  # takes torch's compiler along
+def imagenet_colours(architecture: str) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of RGB in 0..1 that a network's ImageNet weights were trained with.
 
-    return get_weight(name)
-
-
-def _fill(network: nn.Module, weights: "WeightsEnum") -> None:
-    """Load all but the last layer (`fc`), which is of other classes."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-    state = _read(weights, file)
-    own = network.state_dict()
-    shared = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    wanted = {name for name in own if not name.startswith("fc.") and not name.endswith("num_batches_tracked")}
-    if not wanted <= set(shared) <= set(own) or any(value.shape != own[name].shape for name, value in shared.items()):
-        raise BundleError(file, f"does not hold {weights}", "Remove the file: the right one is then downloaded.")
-    network.load_state_dict(shared, strict=False)
-
-
-def _read(weights: "WeightsEnum", file: Path) -> dict[str, Tensor]:
-    there = file.exists()
-    try:
-        state: dict[str, Tensor] = weights.get_state_dict(
-            progress=sys.stderr.isatty(), check_hash=True, weights_only=True
-        )
-    except _UNREADABLE as error:
-        hint = (
-            "The file is damaged: remove it, then it is downloaded anew."
-            if there
-            else f"Connect to the internet once, or put {weights.url} into {file.parent}, or start from random weights."
-        )
-        reason = " ".join(str(error).split())[:160]
-        raise BundleError(
-            file if there else f"ImageNet weights {weights}", f"cannot be had ({reason})", hint
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BundleError(file, f"does not hold {weights}", "Remove the file: the right one is then downloaded.")
-    return state
+    Raises:
+        BundleError: where the architecture is unknown.
+    """
+    weights = _find(architecture).pretrained or RESNET18
+    return weights.mean, weights.std
 
 
 def gradcam_layer(network: nn.Module) -> nn.Module:
@@ -126,6 +84,8 @@ def gradcam_layer(network: nn.Module) -> nn.Module:
             layer: nn.Module = network.layer4
         case Resnet50Dense():
             layer = network.trunk.layer4
+        case EfficientNetLite0():
+            layer = network.stages[-1]
         case Residual7():
             layer = network.blocks[-1]
         case PlainCnn():
@@ -151,6 +111,8 @@ def trunk_and_head(network: nn.Module) -> tuple[nn.ModuleList, nn.Module]:
             return _resnet_stages(network), network.fc
         case Resnet50Dense():
             return _resnet_stages(network.trunk), network.head
+        case EfficientNetLite0():
+            return nn.ModuleList([network.stem, *network.stages, network.head]), network.fc
         case Residual7():
             return nn.ModuleList([network.stem, *network.blocks]), network.head
         case PlainCnn():

@@ -20,18 +20,17 @@ from torch import nn
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import write_csv, write_json
+from wsi_pipeline.models.architectures import imagenet_colours
 from wsi_pipeline.models.card import Triple
 from wsi_pipeline.training.data import PatchData
 from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, quiet
 from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.training.teacher import Teacher
 from wsi_pipeline.training.trainer import BEST, LAST, Device, hardware, make_trainer
 
 log = logging.getLogger(__name__)
-
-IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of RGB that torchvision's weights were trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +62,7 @@ def fit(
     *,
     folder: Path,
     pretrained: bool = False,
+    teacher: Teacher | None = None,
     device: Device = "auto",
     devices: int | Literal["auto"] = "auto",
     images: NDArray[np.uint8] | None = None,
@@ -80,6 +80,7 @@ def fit(
         recipe: Settings.
         folder: For checkpoints and logs; made where it is missing.
         pretrained: Whether the weights are ImageNet's, which then want ImageNet's colour statistics.
+        teacher: Whose word counts beside the labels.
         device: Where to train.
         devices: How many GPUs; "auto" for all. More than one make a process each.
         images: uint8 [len(dataset), height, width, 3] of all samples, where the caller holds them already.
@@ -102,6 +103,7 @@ def fit(
         counts=torch.from_numpy(data.class_counts()),
         positive=dataset.class_names.index(dataset.positive_class),
         steps=data.steps,
+        teacher=teacher,
     )
     with quiet(), torch.random.fork_rng():
         trainer = make_trainer(recipe, folder, device, devices, validates=bool(len(data.validation)))
@@ -147,7 +149,7 @@ def _colours(data: PatchData, recipe: Recipe, *, pretrained: bool) -> tuple[Trip
     if choice == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if choice == "imagenet" or (choice == "auto" and pretrained):
-        return IMAGENET
+        return imagenet_colours(recipe.model.architecture)
     return data.colours()
 
 

@@ -17,6 +17,7 @@ from wsi_pipeline.training.augment import Augmentation, mix_up
 from wsi_pipeline.training.losses import class_weights, penalty, soft_loss
 from wsi_pipeline.training.recipe import OptimisationSettings, Recipe
 from wsi_pipeline.training.schedules import freeze, named_stages, trained_at
+from wsi_pipeline.training.teacher import Teacher
 
 Batch = tuple[Tensor, Tensor]
 
@@ -62,12 +63,21 @@ class Classifier(pl.LightningModule):
         counts: [classes] training patches of each class.
         positive: Index of the class whose AUROC is measured.
         steps: Batches of an epoch.
+        teacher: Whose word counts beside the labels.
     """
 
     _weights: Tensor
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, normalise: Normalise, *, counts: Tensor, positive: int, steps: int
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        normalise: Normalise,
+        *,
+        counts: Tensor,
+        positive: int,
+        steps: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -75,7 +85,7 @@ class Classifier(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         """A row for each epoch that is through, with the columns of ``history.csv``."""
         self._recipe, self._settings, self._steps, self._positive = recipe, recipe.optimisation, steps, positive
-        self._augment = Augmentation(recipe.augmentation)
+        self._augment, self._teacher = Augmentation(recipe.augmentation), teacher
         self.register_buffer("_weights", class_weights(counts, recipe.optimisation), persistent=False)
         self._train_metrics = _metrics(len(counts))
         self._validation_metrics = _metrics(len(counts))
@@ -108,9 +118,13 @@ class Classifier(pl.LightningModule):
         del batch_idx
         patches, targets = batch
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            if patches.shape[1] > self.normalise.input_px:  # augmentation is cheaper on small patches
+            if patches.shape[1] > self.normalise.input_px and self._teacher is None:
+                # Augmentation is cheaper on small patches; a teacher wants them as they are.
                 patches = resize(patches.permute(0, 3, 1, 2), self.normalise.input_px).permute(0, 2, 3, 1)
-            inputs = self.normalise(self._augment(patches))
+            shown = self._augment(patches)
+            if self._teacher is not None:
+                targets = self._teacher.blend(shown, targets)
+            inputs = self.normalise(shown)
             if self._settings.mixup:
                 inputs, targets = mix_up(inputs, targets, self._settings.mixup)
         logits = self.network(inputs).float()

@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wsi_pipeline.config import Fraction, Length, read_yaml
 from wsi_pipeline.errors import ConfigError
 
-RECIPES = ("idc-best", "idc-resnet18", "idc-residual-7ch", "idc-cnn", "breakhis-resnet50", "pcam-resnet50")
+RECIPES = (
+    "idc-best",
+    "idc-efficientnet",
+    "idc-resnet18",
+    "idc-residual-7ch",
+    "idc-cnn",
+    "breakhis-resnet50",
+    "pcam-resnet50",
+)
 """The shipped recipes, by name."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Precision = Annotated[
+    Literal["auto", "32", "bf16"], BeforeValidator(lambda value: str(value) if value == 32 else value)
+]
 
 
 class _Section(BaseModel):
@@ -127,23 +138,36 @@ class AugmentationSettings(_Section):
     random_crop: bool = Field(True, description="patches that are no squares: a square anywhere, else the centre")
 
 
+class DistillationSettings(_Section):
+    """A teacher, which is trained first on the same patches, and whose probabilities the network then learns too."""
+
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="of the teacher's word against the label's")
+    precision: Precision = "auto"
+    model: ModelSettings
+    optimisation: OptimisationSettings = OptimisationSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+
 class Recipe(_Section):
     """Settings of a training. Two trainings of one recipe on the same data and machine give the same bundle."""
 
     description: str = ""
     limits: tuple[str, ...] = Field((), description="what the model is not made for, a sentence each, for its card")
     seed: int = Field(0, ge=0, description="of first weights, order and augmentation")
-    precision: Literal["auto", "32", "bf16"] = Field("auto", description="bf16: mixed; auto: where it is fast")
+    precision: Precision = Field("auto", description="bf16: mixed; auto: where it is fast")
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
     optimisation: OptimisationSettings = OptimisationSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    distillation: DistillationSettings | None = Field(None, description="a teacher to learn from; null: none")
 
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _unquoted(cls, value: object) -> object:
-        return str(value) if value == 32 else value
+    def teacher(self) -> "Recipe | None":
+        """The recipe of the teacher: on the same data, from the same seed."""
+        if self.distillation is None:
+            return None
+        own = {key: getattr(self.distillation, key) for key in ("precision", "model", "optimisation", "augmentation")}
+        return self.model_copy(update={**own, "distillation": None})
 
     def digest(self) -> str:
         """SHA-256 (hex) of every setting that can change a result."""

@@ -14,14 +14,15 @@ from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, draw_samples
 from wsi_pipeline.errors import BundleError, OutputError
 from wsi_pipeline.models.architectures import build_network, build_pretrained
-from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle
+from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle
 from wsi_pipeline.training.fit import Fitted, fit
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
-from wsi_pipeline.training.trainer import Device, choose_device
+from wsi_pipeline.training.teacher import Teacher
+from wsi_pipeline.training.trainer import Device, choose_device, wait_for_others
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +115,38 @@ def build(recipe: Recipe, classes: int) -> Start:
 def build_and_fit(
     dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
 ) -> tuple[Start, Fitted]:
-    """The recipe's network, from its first weights on; see `build` and `fit`."""
+    """The recipe's network, from its first weights on, after its teacher where it has one; see `build` and `fit`."""
+    teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
     start = build(recipe, len(dataset.class_names))
     fitted = fit(
-        start.network, dataset, train, validation, recipe, folder=folder, pretrained=start.pretrained, device=device
+        start.network,
+        dataset,
+        train,
+        validation,
+        recipe,
+        folder=folder,
+        pretrained=start.pretrained,
+        teacher=teacher,
+        device=device,
     )
     return start, fitted
+
+
+def _train_teacher(
+    dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
+) -> Teacher | None:
+    """A network that learns from the labels alone, as a draft of a bundle: it sees no patch that the other does not."""
+    own = recipe.teacher()
+    if own is None or recipe.distillation is None:
+        return None
+    log.info("First its teacher, %s: %d epochs", own.model.architecture, own.optimisation.epochs)
+    _, fitted = build_and_fit(dataset, train, validation, own, folder=folder, device=device)
+    draft = folder / "draft"
+    if not is_helper():
+        draft_bundle(draft, fitted, dataset, own)
+    wait_for_others()
+    log.info("Now %s, which learns from it: %d epochs", recipe.model.architecture, recipe.optimisation.epochs)
+    return Teacher(load_bundle(draft), recipe.distillation.weight)
 
 
 def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | None, limit: float) -> Split:

@@ -112,6 +112,12 @@ def choose_device(device: Device) -> str:
     return device
 
 
+def wait_for_others() -> None:
+    """Where several processes train together, wait until all of them have come here."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def _precision(recipe: Recipe, accelerator: str) -> Literal["bf16-mixed", "32-true"]:
     if recipe.precision == "auto":
         fast = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "cpu": _cpu_has_bf16()}
