@@ -15,8 +15,13 @@ from wsi_pipeline.models.bundle import load_bundle
 
 EXACT = ["torch", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
 ARCHITECTURES = [
-    "torchvision/resnet18", "torchvision/resnet50", "efficientnet-lite0", "idc-residual-7ch", "idc-cnn", "resnet50-dense",
-]  # fmt: skip
+    "torchvision/resnet18",
+    "torchvision/resnet50",
+    "efficientnet-lite0",
+    "idc-residual-7ch",
+    "idc-cnn",
+    "resnet50-dense",
+]
 
 
 def predictor(bundle, engine, batch_size=8, **more):

@@ -1,6 +1,9 @@
 """A teacher's word in the place of labels: blended as asked, learnt, and from no patch that is to be unseen."""
 
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +136,37 @@ def test_in_cross_validation_a_teacher_sees_no_case_that_its_pupil_must_not(tmp_
     assert all(cases == seen[part.removesuffix("/teacher")] for part, cases in seen.items())
     assert seen["fold-0"] & seen["fold-1"] == set()
     assert seen["all"] == seen["fold-0"] | seen["fold-1"]
+
+
+TWO_PROCESSES = """
+import sys
+from functools import partial
+sys.path.insert(0, sys.argv[2])
+import numpy as np
+from pathlib import Path
+from painted import painted
+from wsi_pipeline.training import train
+from wsi_pipeline.training.recipe import Recipe
+
+if __name__ == "__main__":
+    train.fit = partial(train.fit, devices=2)
+    model = {"architecture": "idc-cnn", "pretrained": "no"}
+    quick = {"epochs": 2, "batch_size": 16, "lr": 0.005, "ema_decay": 0.9}
+    recipe = Recipe.model_validate({
+        "model": model, "optimisation": quick, "distillation": {"model": model, "optimisation": quick},
+    })
+    parts = np.arange(96), np.arange(96, 128)
+    _, fitted = train.build_and_fit(painted(), *parts, recipe, folder=Path(sys.argv[1]), device="cpu")
+    if fitted.main:
+        print(len(fitted.history), fitted.history[-1]["validation_auroc"])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_wait_for_their_teacher(tmp_path):
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "two.py", str(tmp_path / "training"), str(Path(__file__).parent)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=250)
+    epochs, auroc = done.stdout.split()
+    assert (epochs, float(auroc) > 0.9) == ("2", True)
+    assert (tmp_path / "training" / "teacher" / "draft" / "model.safetensors").exists()
