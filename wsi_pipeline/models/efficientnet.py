@@ -4,6 +4,8 @@ As the TensorFlow original it pads to the right and below where a stride meets a
 that.
 """
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,6 +71,10 @@ class EfficientNetLite0(nn.Module):
         self.head = _convolution(inputs, _HEAD, 1)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
         self.fc = nn.Linear(_HEAD, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # as in `resnet`, but depthwise ones too
+                outputs = module.weight[0, 0].numel() * module.out_channels // module.groups
+                nn.init.normal_(module.weight, 0, math.sqrt(2 / outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """From normalised [n, 3, h, w] to logits [n, classes]."""
