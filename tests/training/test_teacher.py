@@ -93,6 +93,7 @@ def test_the_bundle_tells_of_the_teacher_and_holds_the_pupil(taught, patches, tm
     recipe = load_recipe(taught.path / "recipe.yaml")
     assert recipe == load_recipe("idc-cnn", TAUGHT)
     assert taught.card.training["recipe"]["distillation"]["model"]["architecture"] == "idc-cnn"
+    assert taught.card.training["start"] == "random weights; its teacher: random weights"
     assert taught.card.training["epochs"] == 3
     assert taught.card.metrics["test"]["auroc"] > 0.95
     left = taught.path.with_name("taught.training")

@@ -162,12 +162,16 @@ class Recipe(_Section):
     augmentation: AugmentationSettings = AugmentationSettings()
     distillation: DistillationSettings | None = Field(None, description="a teacher to learn from; null: none")
 
-    def teacher(self) -> "Recipe | None":
-        """The recipe of the teacher: on the same data, from the same seed."""
+    def teacher(self) -> tuple["Recipe", float]:
+        """The recipe of the teacher, on the same data and from the same seed; and the weight of its word.
+
+        Raises:
+            ValueError: where there is none.
+        """
         if self.distillation is None:
-            return None
+            raise ValueError("a recipe without distillation has no teacher")
         own = {key: getattr(self.distillation, key) for key in ("precision", "model", "optimisation", "augmentation")}
-        return self.model_copy(update={**own, "distillation": None})
+        return self.model_copy(update={**own, "distillation": None}), self.distillation.weight
 
     def digest(self) -> str:
         """SHA-256 (hex) of every setting that can change a result."""

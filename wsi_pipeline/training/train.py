@@ -116,8 +116,11 @@ def build_and_fit(
     dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
 ) -> tuple[Start, Fitted]:
     """The recipe's network, from its first weights on, after its teacher where it has one; see `build` and `fit`."""
-    teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
     start = build(recipe, len(dataset.class_names))
+    teacher = None
+    if recipe.distillation is not None:
+        first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
+        start = replace(start, text=f"{start.text}; its teacher: {first.text}")
     fitted = fit(
         start.network,
         dataset,
@@ -134,19 +137,17 @@ def build_and_fit(
 
 def _train_teacher(
     dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
-) -> Teacher | None:
+) -> tuple[Start, Teacher]:
     """A network that learns from the labels alone, as a draft of a bundle: it sees no patch that the other does not."""
-    own = recipe.teacher()
-    if own is None or recipe.distillation is None:
-        return None
+    own, weight = recipe.teacher()
     log.info("First its teacher, %s: %d epochs", own.model.architecture, own.optimisation.epochs)
-    _, fitted = build_and_fit(dataset, train, validation, own, folder=folder, device=device)
+    start, fitted = build_and_fit(dataset, train, validation, own, folder=folder, device=device)
     draft = folder / "draft"
     if not is_helper():
         draft_bundle(draft, fitted, dataset, own)
     wait_for_others()
     log.info("Now %s, which learns from it: %d epochs", recipe.model.architecture, recipe.optimisation.epochs)
-    return Teacher(load_bundle(draft), recipe.distillation.weight)
+    return start, Teacher(load_bundle(draft), weight)
 
 
 def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | None, limit: float) -> Split:
