@@ -33,9 +33,10 @@ def predictor(bundle, engine, batch_size=8, **more):
     return Predictor(bundle=bundle, device=CPU, batch_size=batch_size, engine=engine, **more)
 
 
+@pytest.mark.parametrize("name", ["idc-resnet18", "idc-efficientnet"])
 @pytest.mark.parametrize("engine", EXACT)
-def test_the_shipped_network_is_the_plain_one_within_1e_5(engine):
-    bundle, fields = load_bundle("idc-resnet18"), random_fields(21)
+def test_the_shipped_networks_are_the_plain_ones_within_1e_5(engine, name):
+    bundle, fields = load_bundle(name), random_fields(21)
     found = predictor(bundle, engine)
     assert found.facts == {"engine": engine, "precision": "fp32"}
     assert np.abs(found.probabilities(fields) - plain_probabilities(bundle, fields)).max() < 1e-5

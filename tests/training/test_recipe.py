@@ -25,8 +25,9 @@ def test_a_shipped_recipe_loads_and_survives_being_written(name, tmp_path):
     assert load_recipe(tmp_path / "again.yaml") == recipe
 
 
-def test_the_shipped_model_states_the_limits_of_its_recipe():
-    assert load_recipe("idc-best").limits == read_card(SHIPPED / "idc-resnet18" / CARD_FILE).limits
+@pytest.mark.parametrize(("recipe", "bundle"), [("idc-best", "idc-resnet18"), ("idc-efficientnet",) * 2])
+def test_the_shipped_models_state_the_limits_of_their_recipes(recipe, bundle):
+    assert load_recipe(recipe).limits == read_card(SHIPPED / bundle / CARD_FILE).limits
 
 
 def test_the_published_systems_are_what_was_published():
