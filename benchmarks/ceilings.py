@@ -7,12 +7,15 @@
 * `network ENGINE`: batches of uint8 fields of view that lie on the device already, normalisation included, through a
   ResNet-18 at 50 px. The engine is made and warm before the clock starts.
 
-Bursts of all ceilings take turns.
+Bursts of all ceilings take turns. With ``--model A B`` the networks of several bundles do, too:
+
+    python -m benchmarks.ceilings --model idc-resnet18 idc-efficientnet --engine openvino
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,9 @@ def main(given: Sequence[str] | None = None) -> None:
     add_device(options)
     options.add_argument("--engine", nargs="*", choices=ENGINES, help="engines (default: all that run here)")
     options.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="see wsi-pipeline run")
-    options.add_argument("--model", type=Path, help="a bundle (default: ResNet-18 of random weights, 50 px)")
+    options.add_argument(
+        "--model", nargs="+", help="bundles, the first decides the cells (default: ResNet-18 of random weights, 50 px)"
+    )
     options.add_argument("--cells", type=int, default=20_000, help="of the phantom to decode (default: %(default)s)")
     options.add_argument("--slide", type=Path, help="another slide to decode, a JPEG TIFF")
     options.add_argument("--batch", type=int, help="fields of view in a batch (default: as in a run)")
@@ -59,23 +64,24 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    bundle = load_bundle(args.model or resnet18_bundle(args.work))
+    bundles = [load_bundle(path) for path in args.model or [resnet18_bundle(args.work)]]
     slide = args.slide or phantom_slide(args.work, cells=args.cells)
-    grid = grid_of(slide, bundle)
+    grid = grid_of(slide, bundles[0])
     tiles = open_native(slide, grid)
     print(f"{slide.name}: {len(grid.cells):,} cells in {len(tiles):,} native tiles; {cores()} cores")
     bursts: dict[str, Callable[[], Row]] = {"decode": decode_burst(tiles, len(grid.cells), cores())}
     left_out: dict[str, str] = {}
-    for engine in args.engine or ENGINES[1:]:
+    for bundle, engine in product(bundles, args.engine or ENGINES[1:]):
+        name = f"network {engine}" if len(bundles) == 1 else f"{bundle.card.name} {engine}"
         try:
             burst = network_burst(
                 bundle, args.device, engine, precision=args.precision, seconds=args.burst, batch=args.batch
             )
         except WsiPipelineError as error:
-            left_out[engine] = str(error)
-            print(f"  engine {engine} is left out: {error}")
+            left_out[name] = str(error)
+            print(f"  {name} is left out: {error}")
         else:
-            bursts[f"network {engine}"] = burst
+            bursts[name] = burst
     raw = interleaved(bursts, args.repeat)
     tiles.close()
     medians = {name: summarise(rows) for name, rows in raw.items()}

@@ -57,6 +57,14 @@ def test_ceilings(work: Path, tmp_path: Path) -> None:
     assert found["medians"]["decode"]["cells_per_s"]["median"] > 0
 
 
+def test_ceilings_of_two_models_take_turns(work: Path, tmp_path: Path) -> None:
+    slide, models = repeated_slide(work, Size(1500, 1500)), [resnet18_bundle(work), stub_bundle(work)]
+    options = ["--slide", str(slide), "--repeat", "1", "--burst", "0.01", "--engine", "torch", "--batch", "4"]
+    named = ["--model", *map(str, models), "--work", str(work), "--json", str(tmp_path / "f.json")]
+    ceilings.main([*options, *named])
+    assert read(tmp_path / "f.json")["raw"].keys() == {"decode", "random-resnet18 torch", "stub-script torch"}
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("benchmark", [ceilings, throughput, scaling, startup, peers])
 def test_without_a_gpu_cuda_is_skipped_with_a_word(benchmark, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

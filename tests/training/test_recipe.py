@@ -51,6 +51,8 @@ def test_the_published_systems_are_what_was_published():
         ("lr", "'optimisation.lr'"),
         ("augmentation.stain_jiter", "'augmentation.stain_jitter'"),
         ("modell.architecture", "'model'"),
+        ("distillation.model.architectur", "'distillation.model.architecture'"),
+        ("distillation.wait", "'distillation.weight'"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(key, near):

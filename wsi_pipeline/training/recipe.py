@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -235,22 +235,30 @@ def _set(values: dict[str, Any], key: str, value: object) -> None:
 
 
 def _explain(error: ValidationError, source: str | Path) -> ConfigError:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a slip leaves a gap, too
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return ConfigError(source, f"{key or 'recipe'}: {first['msg'].removeprefix('Value error, ')}", "")
-    known = {_last(name): name for name in _keys(Recipe)}
-    near = get_close_matches(_last(key), known, n=1, cutoff=0.5)
-    hint = f"Did you mean {known[near[0]]!r}?" if near else "docs/training.md lists the settings."
+    near = _nearest(key)
+    hint = f"Did you mean {near!r}?" if near else "docs/training.md lists the settings."
     return ConfigError(source, f"unknown setting {key!r}", hint)
 
 
-def _last(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
+def _nearest(key: str) -> str | None:
+    """The known setting most like an unknown one: of the same section, or else the first of any."""
+    section, _, last = key.rpartition(".")
+    known = [(*name.rpartition("."),) for name in _keys(Recipe)]
+    for names in ([name for name in known if name[0] == section], known):
+        near = get_close_matches(last, [name[-1] for name in names], n=1, cutoff=0.5)
+        if near:
+            return next("".join(name) for name in names if name[-1] == near[0])
+    return None
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+        for kind in (field.annotation, *get_args(field.annotation)):  # a section, one or none, or several
+            if isinstance(kind, type) and issubclass(kind, _Section):
+                yield from _keys(kind, f"{prefix}{name}.")
