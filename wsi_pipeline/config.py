@@ -20,6 +20,9 @@ Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Reader = Literal["auto", "openslide", "tiff", "kaggle"]
 EngineName = Literal["auto", "torch", "compile", "openvino", "openvino-int8"]
+ThresholdAim = Literal["balanced_accuracy", "equal_recall"]
+"""What a model's threshold is chosen for: the highest mean of both classes' recalls, or recalls as equal as can be."""
+
 Precision = Literal["auto", "fp32", "bf16"]
 Arithmetic = Literal["fp32", "bf16", "fp16", "int8"]
 """What a network's numbers are rounded to, once nothing is left to ``auto``."""

@@ -1,5 +1,6 @@
 """From a slide's size and its tissue to the cells of the heatmap and the blocks they are read in. Pure."""
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -255,10 +256,14 @@ def _block_side(info: SlideInfo, view: FieldOfView, mpp: Mpp, step: float) -> in
     return int(max(1, min(MAX_BLOCK_CELLS, MAX_BLOCK_SIDE_PX // max(1.0, source_px_per_cell))))
 
 
+def cells_along(length: int, step: float) -> int:
+    """How many cells of `step` pixels `length` pixels take. A last sliver of under half a pixel is dropped."""
+    return max(1, math.ceil((length - 0.5) / step))
+
+
 def _edges(origin: int, length: int, step: float) -> NDArray[np.int64]:
-    """Where cells start along one axis, closed by the slide's edge. A last sliver of under half a pixel is dropped."""
-    count = max(1, int(np.ceil((length - 0.5) / step)))
-    starts = np.floor(origin + np.arange(count) * step + 0.5).astype(np.int64)
+    """Where cells start along one axis, closed by the slide's edge."""
+    starts = np.floor(origin + np.arange(cells_along(length, step)) * step + 0.5).astype(np.int64)
     return np.append(starts, origin + length)
 
 

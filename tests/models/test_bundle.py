@@ -12,6 +12,7 @@ from helpers import Redness, write_redness_bundle
 from pydantic import ValidationError
 
 from wsi_pipeline.errors import BundleError
+from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import SHIPPED, load_bundle, save_bundle
 
@@ -259,3 +260,14 @@ def test_the_shipped_bundles_keep_their_promises(name, recipe, least):
     with torch.inference_mode():
         logits = bundle.build()(torch.zeros(1, 3, card.input_px, card.input_px))
     assert np.isfinite(logits.numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["idc-resnet18", "idc-efficientnet"])
+def test_the_shipped_bundles_do_not_take_glass_for_tumour(name):
+    """Empty glass as scanners show it, white to grey, with a cast and with noise: well below the threshold."""
+    bundle, rng = load_bundle(name), np.random.default_rng(0)
+    colours = np.array([(v, v, v) for v in (225, 235, 245, 255)] + [(245, 240, 245), (230, 225, 235), (245, 240, 225)])
+    flat = np.broadcast_to(colours[:, None, None], (len(colours), 50, 50, 3))
+    glass = np.concatenate([flat, np.clip(flat + rng.normal(0, 3, flat.shape), 0, 255)]).astype(np.uint8)
+    found = Predictor(bundle=bundle, device=torch.device("cpu"), engine="torch").probabilities(glass)
+    assert found[:, bundle.positive].max() < bundle.card.threshold.value / 2

@@ -85,6 +85,19 @@ def test_of_equally_good_thresholds_the_middle_is_taken():
         best_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.8]))
 
 
+def test_a_threshold_for_equal_recall_finds_both_classes_equally_often():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [3000, 1000])
+    p = 1 / (1 + np.exp(-rng.normal(np.where(labels == 1, 1.0, -2.0), np.where(labels == 1, 2.0, 1.0))))
+    recalls = {}
+    for aim in ("balanced_accuracy", "equal_recall"):
+        called = p >= best_threshold(labels, p, aim)
+        recalls[aim] = called[labels == 1].mean(), (~called)[labels == 0].mean()
+    assert abs(np.subtract(*recalls["equal_recall"])) < 0.01
+    assert abs(np.subtract(*recalls["balanced_accuracy"])) > 0.1
+    assert sum(recalls["balanced_accuracy"]) > sum(recalls["equal_recall"])
+
+
 def test_a_threshold_between_probabilities_that_lie_close_together():
     labels = np.repeat([0, 1], 5)
     value = best_threshold(labels, np.repeat([0.281, 0.288], 5))

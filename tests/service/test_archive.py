@@ -3,6 +3,7 @@
 from io import BytesIO
 from zipfile import ZipFile
 
+import psutil
 import pytest
 
 from wsi_pipeline.service.archive import Archive
@@ -41,9 +42,14 @@ def test_it_is_made_piece_by_piece_and_never_lies_on_a_disk(folder, monkeypatch)
 
 
 def test_who_stops_reading_leaves_nothing_open(folder):
+    def opened() -> list[str]:
+        return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(folder))]
+
     pieces = Archive(folder).pieces()
     next(pieces)
+    assert len(opened()) == 1
     pieces.close()
+    assert opened() == []
 
 
 def test_a_file_that_changes_is_not_passed_off_as_whole(folder):

@@ -55,6 +55,15 @@ def test_without_context_the_figures_are_those_of_the_logits_as_they_are():
     assert alone["ece"] < 0.1
 
 
+def test_the_threshold_is_chosen_for_what_was_asked():
+    dataset = painted(cases=12, side=8)
+    logits, fold = noisy_logits(dataset.labels), folds_by_case(dataset)
+    measured = measure_folds(dataset, logits, fold, aim="equal_recall")
+    assert measured.threshold.chosen == "equal recall of both classes on cross-validated patches"
+    for part in measured.metrics["cross_validation"], measured.metrics["cross_validation_without_context"]:
+        assert part["recall"] == pytest.approx(part["specificity"], abs=0.03)
+
+
 def test_a_fold_is_scored_by_what_was_fitted_on_the_others(monkeypatch):
     dataset = painted(cases=6)
     fold, seen = folds_by_case(dataset), []

@@ -12,6 +12,7 @@ from helpers import redness, write_bundle_of, write_redness_bundle
 from painted import painted, write_idc
 from torch import nn
 
+from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.training import cross_validate as folds
 from wsi_pipeline.training import train as training
@@ -77,6 +78,22 @@ def test_a_network_believes_its_teacher_as_far_as_it_is_told_to(tmp_path):
         scores[weight] = fitted.history[-1]["validation_auroc"]
     assert scores[0.1] > 0.99
     assert scores[0.9] < 0.01
+
+
+@pytest.mark.parametrize(("trained_in", "precision"), [("32", "fp32"), ("bf16", "bf16")])
+def test_it_computes_in_what_the_training_computes_in(tmp_path, monkeypatch, trained_in, precision):
+    bundle, made = load_bundle(write_redness_bundle(tmp_path / "teacher", size_px=16, mpp=4.0)), []
+
+    def noted(**given):
+        made.append(given["precision"])
+        return Predictor(**given)
+
+    monkeypatch.setattr("wsi_pipeline.training.teacher.Predictor", noted)
+    recipe = Recipe.model_validate({"precision": trained_in, "optimisation": {"epochs": 1, "batch_size": 16}})
+    network = nn.Sequential(nn.Conv2d(3, 2, 16), nn.Flatten())
+    parts = np.arange(32), np.arange(96, 128)
+    fit(network, painted(), *parts, recipe, folder=tmp_path, device="cpu", teacher=Teacher(bundle, 0.5))
+    assert made == [precision]
 
 
 @pytest.fixture(scope="module")

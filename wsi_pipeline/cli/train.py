@@ -12,8 +12,8 @@ from wsi_pipeline.cli.common import OK, natural
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
-RECIPE is one of idc-best, idc-efficientnet, idc-resnet18, idc-residual-7ch, idc-cnn, breakhis-resnet50, pcam-resnet50,
-or a YAML file (docs/training.md lists every setting).
+RECIPE is one of idc-best, idc-efficientnet, idc-distilled, idc-resnet18, idc-residual-7ch, idc-cnn, breakhis-resnet50,
+pcam-resnet50, or a YAML file (docs/training.md lists every setting).
 
 examples:
   wsi-pipeline train idc-best --data IDC_regular_ps50_idx5.zip --out my-idc/

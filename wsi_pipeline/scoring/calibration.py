@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.scoring.metrics import check_labels
 
@@ -18,11 +19,17 @@ Refit = Callable[[Probabilities, Rows, Probabilities, Rows], Probabilities]
 Takes the calibrated probabilities [n, classes] of the rows to fit on, those rows, and the same of the rows to refine;
 gives the refined rows' probability of the positive class, [n]."""
 
+AIMS: dict[ThresholdAim, str] = {
+    "balanced_accuracy": "highest balanced accuracy",
+    "equal_recall": "equal recall of both classes",
+}
+"""What thresholds are chosen for, in words."""
+
 SPREAD = (1.0, 3.0)
 """Standard deviations of the normal priors of log temperature (around 0) and of the biases (around 0)."""
 
 TOO_COARSE = 0.04
-"""Recall plus specificity that steps of 0.01 may cost before finer ones are taken."""
+"""Recall plus specificity, or difference of the two, that steps of 0.01 may cost before finer ones are taken."""
 
 BOUNDS = (-4.0, 4.0), (-10.0, 10.0)
 """Of log temperature and of the biases: only reached where logits are absurd."""
@@ -118,8 +125,10 @@ def cross_fit(
     return first, final
 
 
-def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating]) -> float:
-    """The threshold with the highest balanced accuracy (Youden's J), of 0.01, 0.02 … 0.99.
+def best_threshold(
+    labels: NDArray[np.integer], probability: NDArray[np.floating], aim: ThresholdAim = "balanced_accuracy"
+) -> float:
+    """The threshold with the highest balanced accuracy (Youden's J) or the most equal recalls, of 0.01, 0.02 … 0.99.
 
     Where several are equally good, the middle of them, which is the safest on other data. Where probabilities lie so
     close together that these are too coarse, of the places halfway between them.
@@ -127,6 +136,7 @@ def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating
     Args:
         labels: [n], 0 or 1.
         probability: [n], of class 1.
+        aim: What it is chosen for.
 
     Raises:
         DatasetError: where only one class occurs.
@@ -135,15 +145,16 @@ def best_threshold(labels: NDArray[np.integer], probability: NDArray[np.floating
     if not len(positive) or not len(negative):
         raise DatasetError("threshold", "cannot be chosen where only one class occurs", "Give patches of both classes.")
     (value, gain), (finer, finer_gain) = (
-        _best_of(candidates, positive, negative) for candidates in (np.arange(1, 100) / 100, _between(probability))
+        _best_of(candidates, positive, negative, aim) for candidates in (np.arange(1, 100) / 100, _between(probability))
     )
     return finer if finer_gain > gain + TOO_COARSE else value
 
 
-def _best_of(candidates: Floats, positive: Floats, negative: Floats) -> tuple[float, float]:
-    """The best of some thresholds, the middle one of equals, and its recall plus specificity."""
+def _best_of(candidates: Floats, positive: Floats, negative: Floats, aim: ThresholdAim) -> tuple[float, float]:
+    """The best of some thresholds, the middle one of equals, and how good it is."""
     recall = 1 - np.searchsorted(positive, candidates) / len(positive)
-    gain = recall + np.searchsorted(negative, candidates) / len(negative)
+    specificity = np.searchsorted(negative, candidates) / len(negative)
+    gain = recall + specificity if aim == "balanced_accuracy" else -np.abs(recall - specificity)
     best = np.flatnonzero(np.isclose(gain, gain.max(), rtol=0, atol=1e-12))
     return float(candidates[best[(len(best) - 1) // 2]]), float(gain.max())
 

@@ -1,13 +1,12 @@
 """How large a map a job may ask for: its cells are held in memory, by the worker and by whoever looks at them."""
 
-import math
 from contextlib import suppress
 from pathlib import Path
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError, WsiPipelineError
 from wsi_pipeline.geometry import SlideInfo
-from wsi_pipeline.grid import CellSpec
+from wsi_pipeline.grid import CellSpec, cells_along
 from wsi_pipeline.jobs import plan_jobs
 
 MAX_CELLS = 50_000_000
@@ -38,5 +37,5 @@ def count_cells(info: SlideInfo, cell: str) -> int:
     size_um = CellSpec.parse(cell).size_um
     if size_um is None or info.mpp is None:
         return 0
-    width_um, height_um = info.bounds.width * info.mpp.x, info.bounds.height * info.mpp.y
-    return math.ceil(width_um / size_um) * math.ceil(height_um / size_um)
+    cols = cells_along(info.bounds.width, size_um / info.mpp.x)
+    return cols * cells_along(info.bounds.height, size_um / info.mpp.y)

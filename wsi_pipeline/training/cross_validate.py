@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.context import Context, fit_context, refine_points
 from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.datasets.base import PatchDataset
@@ -24,7 +25,7 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
-from wsi_pipeline.scoring.calibration import best_threshold, calibrate, cross_fit, fit_calibration
+from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, cross_fit, fit_calibration
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
 from wsi_pipeline.training.publish import publish
@@ -96,7 +97,7 @@ def cross_validate(
             raise SystemExit(0)
         with atomic_path(folder / "out_of_fold.npz") as part, part.open("wb") as file:
             np.savez(file, logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
-        measured = measure_folds(dataset, logits, fold, limit)
+        measured = measure_folds(dataset, logits, fold, limit, recipe.threshold)
         log.info("%s", describe_metrics(measured.metrics))
         log.info("Now all %d patches train the network that ships", len(dataset))
         start, fitted = build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
@@ -110,7 +111,13 @@ def cross_validate(
     return bundle
 
 
-def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64], limit: float = 1.0) -> Measured:
+def measure_folds(
+    dataset: PatchDataset,
+    logits: Floats,
+    fold: NDArray[np.int64],
+    limit: float = 1.0,
+    aim: ThresholdAim = "balanced_accuracy",
+) -> Measured:
     """Calibration, second stage and threshold from out-of-fold logits, and what they are worth, cross-fitted.
 
     The second stage is fitted where there are two classes and the places of the patches are known.
@@ -120,6 +127,7 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
         logits: float32 [n, classes], each from a network that did not see the patch's case.
         fold: [n], in which fold each patch was held out.
         limit: Fraction of the patches that were used: a trial is called one.
+        aim: What the threshold is chosen for.
     """
     positive = dataset.class_names.index(dataset.positive_class)
     labels, groups = dataset.labels, dataset.groups
@@ -128,7 +136,8 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
     temperature, bias = fit_calibration(logits, labels)
     context = stages.fit(calibrate(logits, temperature, bias), np.arange(len(labels)))
     truth = (labels == positive).astype(np.int64)
-    value = best_threshold(truth, final)
+    value = best_threshold(truth, final, aim)
+    alone = best_threshold(truth, first[:, positive], aim)
     metrics: dict[str, Any] = {
         "split": "case",
         "leaky": False,
@@ -137,13 +146,11 @@ def measure_folds(dataset: PatchDataset, logits: Floats, fold: NDArray[np.int64]
         "cross_validation": scores(truth, final, groups, value, 1),
     }
     if context is not None:
-        metrics["cross_validation_without_context"] = scores(
-            truth, first[:, positive], groups, best_threshold(truth, first[:, positive]), 1
-        )
+        metrics["cross_validation_without_context"] = scores(truth, first[:, positive], groups, alone, 1)
     return Measured(
         temperature=temperature,
         bias=bias,
-        threshold=Threshold(value=value, chosen="highest balanced accuracy on cross-validated patches"),
+        threshold=Threshold(value=value, chosen=f"{AIMS[aim]} on cross-validated patches"),
         metrics=metrics,
         context=context,
         calibration="temperature and biases (Platt scaling), and the second stage, fitted on out-of-fold logits",

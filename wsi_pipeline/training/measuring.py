@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.context import Context
 from wsi_pipeline.datasets import fit_size
 from wsi_pipeline.datasets.base import PatchDataset
@@ -19,7 +20,7 @@ from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.bundle import ModelBundle, save_bundle
 from wsi_pipeline.models.card import Card, Threshold, Weights
 from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases
-from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, fit_calibration
 from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.fit import Fitted
 from wsi_pipeline.training.recipe import Recipe
@@ -31,7 +32,7 @@ FEW_CASES = 20
 _CHUNK_BYTES = 64 << 20
 _SHOWN = {
     "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1",
-    "average_precision": "average precision", "ece": "ECE",
+    "recall": "recall", "specificity": "specificity", "average_precision": "average precision", "ece": "ECE",
 }  # fmt: skip
 _PARTS = ("cross_validation", "cross_validation_without_context", "validation", "test")
 
@@ -134,6 +135,7 @@ def measure(
     split: Split,
     *,
     device: torch.device,
+    aim: ThresholdAim = "balanced_accuracy",
     images: NDArray[np.uint8] | None = None,
 ) -> Measured:
     """Calibrate a bundle and choose its threshold on the validation part, then measure on validation and test.
@@ -143,6 +145,7 @@ def measure(
         dataset: The patches.
         split: Its parts; where nothing validates, the calibration stays (1, 0) and the threshold 0.5.
         device: Where to.
+        aim: What the threshold is chosen for.
         images: As for `predict_logits`.
     """
     parts = {name: part for name, part in split.parts.items() if name != "train" and len(part)}
@@ -154,7 +157,7 @@ def measure(
         temperature, bias = fit_calibration(logits["validation"], labels["validation"])
     probabilities = {name: calibrate(values, temperature, bias) for name, values in logits.items()}
     if "validation" in parts:
-        threshold = _choose(labels["validation"], probabilities["validation"], bundle.positive)
+        threshold = _choose(labels["validation"], probabilities["validation"], bundle.positive, aim)
     metrics: dict[str, Any] = {
         "split": split.kind,
         "leaky": split.leaky,
@@ -168,12 +171,12 @@ def measure(
     return Measured(temperature=temperature, bias=bias, threshold=threshold, metrics=metrics)
 
 
-def _choose(labels: Indices, probabilities: NDArray[np.float32], positive: int) -> Threshold:
+def _choose(labels: Indices, probabilities: NDArray[np.float32], positive: int, aim: ThresholdAim) -> Threshold:
     truth = (labels == positive).astype(np.int64)
     if len(np.unique(truth)) < 2:
         return Threshold(value=0.5, chosen="validation lacks the positive class or holds nothing else")
-    value = best_threshold(truth, probabilities[:, positive])
-    return Threshold(value=value, chosen="highest balanced accuracy on the validation part")
+    value = best_threshold(truth, probabilities[:, positive], aim)
+    return Threshold(value=value, chosen=f"{AIMS[aim]} on the validation part")
 
 
 def scores(

@@ -123,7 +123,7 @@ class Classifier(pl.LightningModule):
                 patches = resize(patches.permute(0, 3, 1, 2), self.normalise.input_px).permute(0, 2, 3, 1)
             shown = self._augment(patches)
             if self._teacher is not None:
-                targets = self._teacher.blend(shown, targets)
+                targets = self._teacher.blend(shown, targets, mixed=self.trainer.precision == "bf16-mixed")
             inputs = self.normalise(shown)
             if self._settings.mixup:
                 inputs, targets = mix_up(inputs, targets, self._settings.mixup)

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from wsi_pipeline.config import Fraction, Length, read_yaml
+from wsi_pipeline.config import Fraction, Length, ThresholdAim, read_yaml
 from wsi_pipeline.errors import ConfigError
 
 RECIPES = (
     "idc-best",
     "idc-efficientnet",
+    "idc-distilled",
     "idc-resnet18",
     "idc-residual-7ch",
     "idc-cnn",
@@ -157,6 +158,9 @@ class Recipe(_Section):
     precision: Precision = Field("auto", description="bf16: mixed; auto: where it is fast")
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
+    threshold: ThresholdAim = Field(
+        "balanced_accuracy", description="what the threshold is chosen for, on validation or cross-validated patches"
+    )
     model: ModelSettings = ModelSettings()
     optimisation: OptimisationSettings = OptimisationSettings()
     augmentation: AugmentationSettings = AugmentationSettings()

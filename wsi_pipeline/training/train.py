@@ -170,7 +170,11 @@ def _train_on(
     if not fitted.main:
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
-    return start, fitted, measure(draft, dataset, split, device=torch.device(choose_device(device)))
+    return (
+        start,
+        fitted,
+        measure(draft, dataset, split, device=torch.device(choose_device(device)), aim=recipe.threshold),
+    )
 
 
 def _with_leaky(
