@@ -281,7 +281,7 @@ def test_images_of_several_magnifications_make_a_bundle_without_a_resolution(tmp
         "idc-cnn",
         {
             "data.layout": "breakhis", "data.magnifications": magnifications, "optimisation.epochs": 1,
-            "optimisation.batch_size": 8, "model.input_px": 24, "data.workers": 0,
+            "optimisation.batch_size": 8, "model.input_px": 24, "data.workers": 0, "augmentation.offsets": 0,
             "split.validation_fraction": 0.25, "split.test_fraction": 0.25,
         },
     )  # fmt: skip
