@@ -137,7 +137,6 @@ def measure_folds(
     context = stages.fit(calibrate(logits, temperature, bias), np.arange(len(labels)))
     truth = (labels == positive).astype(np.int64)
     value = best_threshold(truth, final, aim)
-    alone = best_threshold(truth, first[:, positive], aim)
     metrics: dict[str, Any] = {
         "split": "case",
         "leaky": False,
@@ -146,7 +145,8 @@ def measure_folds(
         "cross_validation": scores(truth, final, groups, value, 1),
     }
     if context is not None:
-        metrics["cross_validation_without_context"] = scores(truth, first[:, positive], groups, alone, 1)
+        alone = first[:, positive]
+        metrics["cross_validation_without_context"] = scores(truth, alone, groups, best_threshold(truth, alone, aim), 1)
     return Measured(
         temperature=temperature,
         bias=bias,

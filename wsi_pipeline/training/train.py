@@ -170,11 +170,8 @@ def _train_on(
     if not fitted.main:
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
-    return (
-        start,
-        fitted,
-        measure(draft, dataset, split, device=torch.device(choose_device(device)), aim=recipe.threshold),
-    )
+    where = torch.device(choose_device(device))
+    return start, fitted, measure(draft, dataset, split, device=where, aim=recipe.threshold)
 
 
 def _with_leaky(
