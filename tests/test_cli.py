@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -215,3 +217,13 @@ def test_ctrl_c_tells_how_to_go_on(slide, bundle, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("wsi_pipeline.pipeline.run", interrupted)
     assert main(["run", str(slide), "--out", str(tmp_path / "out"), "--model", bundle]) == 130
     assert "Run the same command again to go on" in capsys.readouterr().err
+
+
+def test_python_does_not_look_for_garbage_as_it_ends():
+    """Where PyTorch is loaded, that takes as long as the start. What is registered first at the exit is called last."""
+    code = (
+        "import atexit, gc; atexit.register(lambda: print('frozen', gc.get_freeze_count()));"
+        "from wsi_pipeline.cli import main; main(['--version'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ended.stdout.split("frozen ")[1]) > 0

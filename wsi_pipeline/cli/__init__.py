@@ -1,6 +1,8 @@
 """The command line: every command is one call of the library, and one module here."""
 
 import argparse
+import atexit
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
     """
     _print_any_name()
+    _leave_quickly()
     args = _parser().parse_args(argv)
     _set_up_logging(debug=args.debug)
     try:
@@ -67,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _leave_quickly() -> None:
+    """Python ends by looking through all objects for garbage, which takes most of a second where PyTorch is loaded."""
+    atexit.unregister(gc.freeze)  # once, however often a command is called
+    atexit.register(gc.freeze)
 
 
 def _print_any_name() -> None:
