@@ -3,8 +3,9 @@
     python -m benchmarks.startup --json startup.json
 
 `help` is ``wsi-pipeline --help``; `python` is Python starting and ending, which is part of it. `first cells` is a run
-of a small phantom from the start of its process to the first block of cells that the network has answered; the run then
-ends on its own. It has the shipped model, or a ResNet-18 of random weights at 50 px with ``--model random``.
+of a small phantom from the start of its process to the first cells that the network has answered; the run then ends on
+its own. `import torch` is Python with PyTorch alone, which every run waits for. The model is a ResNet-18 of random
+weights at 50 px, or a bundle's with ``--model``.
 """
 
 import argparse
@@ -54,6 +55,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
     turns: dict[str, Callable[[], Row]] = {
         "python": lambda: {"seconds": run_child([sys.executable, "-c", "pass"]).seconds},
+        "import torch": lambda: {"seconds": run_child([sys.executable, "-c", "import torch"]).seconds},
         "help": lambda: {"seconds": run_child([*program(), "--help"]).seconds},
         "run --help": lambda: {"seconds": run_child([*program(), "run", "--help"]).seconds},
     }
