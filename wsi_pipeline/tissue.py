@@ -8,6 +8,8 @@ histogram is split, so a slide that is all glass or all tissue needs no special 
 with eosin and blood; it is told apart by being flat and lying on glass.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,8 @@ GLASS_MAGENTA = (-0.15, 0.07)
 """Green excess relative to pure white that the glass itself may have: yellow or green tints, hardly a pink one."""
 GLASS_ROUGHNESS = 0.02
 """Local standard deviation of density up to which a place may be glass; tissue under a microscope is never so even."""
+ROUGHNESS_SIGMA_PX = 1.5, 1.5
+"""Of the Gaussian within which a place's standard deviation is taken."""
 GLASS_SHARE = 0.002
 """At least this part of the picture must look like glass (the lumen of a few ducts), else `GLASS_DEFAULT` is taken."""
 GLASS_DEFAULT = 245.0
@@ -207,19 +211,30 @@ def _share(mask: Mask, labels: NDArray[np.intp], count: int) -> NDArray[np.float
     return np.bincount(labels.ravel(), weights=mask.ravel(), minlength=count) / np.maximum(size, 1)
 
 
-def _smooth(values: _Floats, sigma_px: list[float]) -> _Floats:
+def _smooth(values: _Floats, sigma_px: Sequence[float]) -> _Floats:
+    """Gaussian mean along the first two axes; channels, if any, at the same time: scipy lets go of Python's lock."""
     from scipy.ndimage import gaussian_filter
 
-    sigmas = [*sigma_px, *[0.0] * (values.ndim - 2)]  # channels are not mixed
-    smoothed: _Floats = gaussian_filter(values, sigmas, mode="nearest")
+    smoothed = np.empty_like(values)
+    if values.ndim == 2:
+        gaussian_filter(values, sigma_px, output=smoothed, mode="nearest")
+        return smoothed
+
+    def smooth(channel: int) -> None:
+        gaussian_filter(values[..., channel], sigma_px, output=smoothed[..., channel], mode="nearest")
+
+    with ThreadPoolExecutor(values.shape[-1]) as pool:
+        for _ in pool.map(smooth, range(values.shape[-1])):
+            pass
     return smoothed
 
 
 def _roughness(values: _Floats, within: Mask | None = None) -> _Floats:
     """Standard deviation within about five pixels, [height, width], of the places `within` alone where given."""
-    weight = np.ones_like(values) if within is None else within.astype(np.float32)
-    sigma_px = [1.5, 1.5]
-    total = np.maximum(_smooth(weight, sigma_px), 1e-3)
-    mean, square = _smooth(values * weight, sigma_px) / total, _smooth(values**2 * weight, sigma_px) / total
+    known = values if within is None else np.where(within, values, np.float32(0))
+    mean, square = np.moveaxis(_smooth(np.stack([known, known**2], axis=-1), ROUGHNESS_SIGMA_PX), -1, 0)
+    if within is not None:
+        total = np.maximum(_smooth(within.astype(np.float32), ROUGHNESS_SIGMA_PX), 1e-3)
+        mean, square = mean / total, square / total
     deviation: _Floats = np.sqrt(np.maximum(square - mean**2, 0))
     return deviation
