@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
     """
     _print_any_name()
-    _leave_quickly()
+    atexit.unregister(_leave_quickly)  # once, however often a command is called
+    atexit.register(_leave_quickly)
     args = _parser().parse_args(argv)
     _set_up_logging(debug=args.debug)
     try:
@@ -73,9 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave_quickly() -> None:
-    """Python ends by looking through all objects for garbage, which takes most of a second where PyTorch is loaded."""
-    atexit.unregister(gc.freeze)  # once, however often a command is called
-    atexit.register(gc.freeze)
+    """Python ends by looking through all objects for garbage, which takes most of a second where PyTorch is loaded.
+
+    Triton, which comes with `torch.compile` and trainings, prints pages about what it then finds not cleared away.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _print_any_name() -> None:
