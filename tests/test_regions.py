@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 from grids import make_grid
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -14,6 +14,7 @@ from scipy import ndimage
 from wsi_pipeline.config import RegionSettings
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.grid import Grid
+from wsi_pipeline.outlines import FINEST_PX, lines_to_draw, outline_labels
 from wsi_pipeline.regions import Region, find_regions, number_regions
 
 ALL = RegionSettings(min_region_um2=0)
@@ -68,6 +69,7 @@ def test_outlines_rebuild_the_mask(mask, mpp, origin, overhang):
 
 
 @given(mask=masks, smooth_um=st.floats(0.1, 60), mpp=st.tuples(st.floats(0.2, 1.1), st.floats(0.2, 1.1)))
+@example(mask=np.arange(24).reshape(2, 12) < 23, smooth_um=18.0, mpp=(1.0, 1.0))  # its first vertex can be dropped
 @settings(max_examples=150, deadline=None)
 def test_smoothing_stays_within_its_bound(mask, smooth_um, mpp):
     check_smoothing_bound(mask, smooth_um, mpp)
@@ -237,3 +239,20 @@ def test_smoothing_falls_back_to_the_exact_outline(monkeypatch):
     monkeypatch.setattr(shapely, "simplify", lambda shapes, *_, **__: np.array([bowtie for _ in shapes]))
     (smooth,) = find(np.ones((2, 2)), options=RegionSettings(min_region_um2=0, smooth_um=5))
     assert smooth.polygon.equals(find(np.ones((2, 2)))[0].polygon)
+
+
+def test_lines_to_draw_are_true_to_less_than_half_a_pixel_and_lose_no_ring():
+    labels = np.zeros((40, 60), np.int32)
+    labels[2:38, 2:58] = 1
+    labels[5:35:3, 5:55:2] = 0  # a sieve
+    labels[0, 59] = 2  # a cell by itself, far smaller than a pixel below
+    cols, rows = np.arange(61) * 10, np.arange(41) * 10
+    polygons = outline_labels(labels, cols, rows)
+    rings, pixel = shapely.get_rings(polygons), 30.0
+    lines = lines_to_draw(polygons, pixel)
+    assert len(lines) == len(rings) == 2 + 10 * 25
+    assert shapely.hausdorff_distance(lines, rings).max() <= FINEST_PX * pixel
+    assert (shapely.get_num_coordinates(lines) >= 4).all()
+    assert shapely.get_num_coordinates(lines_to_draw(polygons, 1.0)).sum() == shapely.get_num_coordinates(rings).sum()
+    parts = lines_to_draw(shapely.MultiPolygon(list(polygons)), pixel)
+    assert shapely.equals_exact(parts, lines).all()

@@ -1,4 +1,4 @@
-"""From labelled cells to polygons: exact outlines along cell edges, and a smoothing that stays within a bound. Pure."""
+"""From labelled cells to polygons: exact outlines along cell edges, smoothed within a bound, or as lines. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 SNAP_DECIMALS = 2
 """Outlines lie on hundredths of a level-0 pixel."""
+
+FINEST_PX = 0.4
+"""How far a drawn line may be from where it should be, in pixels of the picture."""
 
 _CUT_SHARE = 0.9
 """Part of the smoothing bound that cutting corners may use; the rest goes to dropping vertices."""
@@ -90,11 +93,29 @@ def smooth_outlines(
     cut = min(0.5, smooth_um * _CUT_SHARE * np.sqrt(2) / widest_um)
     left_um = smooth_um - cut * widest_um / np.sqrt(2)
     smooth = _polygons(_cut_corners(rings, cut), col_edges, row_edges)
-    smooth = shapely.simplify(smooth, left_um / max(mpp), preserve_topology=True)
+    # At last it may drop the vertex that a ring begins with, which takes what is left up to twice as far.
+    smooth = shapely.simplify(smooth, left_um / max(mpp) / 2, preserve_topology=True)
     smooth = shapely.transform(smooth, lambda xy: np.round(xy, SNAP_DECIMALS))
     usable = shapely.is_valid(smooth) & (shapely.area(smooth) > 0) & (shapely.get_type_id(smooth) == 3)
     chosen: NDArray[np.object_] = np.where(usable, smooth, exact)
     return chosen
+
+
+def lines_to_draw(polygons: shapely.MultiPolygon | NDArray[np.object_], pixel: float) -> NDArray[np.object_]:
+    """The rings of polygons without what is finer than a pixel, which costs time and shows nothing.
+
+    Ring by ring: to keep the thousands of holes of one polygon from touching each other takes a minute, and lines may.
+    A ring is left of each, however small, so that every region shows.
+
+    Args:
+        polygons: shapely polygons, or one of several parts.
+        pixel: Side of a pixel of the picture, in the polygons' units.
+
+    Returns:
+        [rings] of shapely's LinearRings.
+    """
+    rings: NDArray[np.object_] = shapely.get_rings(shapely.get_parts(polygons))
+    return shapely.simplify(rings, FINEST_PX * pixel, preserve_topology=True)
 
 
 def _trace(labels: NDArray[np.int32]) -> _Rings:

@@ -138,6 +138,11 @@ class Sheet:
             LineCollection(list(paths), colors=color, linewidths=width, joinstyle="round", capstyle="round")
         )
 
+    def outlines(self, paths: Sequence[NDArray[np.float64]], color: str = INK) -> None:
+        """Lines that show on every ground and to every eye: in their colour, with a white edge."""
+        self.lines(paths, color="white", width=4)
+        self.lines(paths, color=color, width=2)
+
     def marker(self, x: float, y: float) -> None:
         """A small triangle that points right at (x, y)."""
         from matplotlib.patches import Polygon

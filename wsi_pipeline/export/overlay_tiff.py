@@ -17,6 +17,7 @@ from wsi_pipeline.export.results import Result
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.geometry import Box, Mpp, Scale, Size
 from wsi_pipeline.grid import Grid
+from wsi_pipeline.outlines import lines_to_draw
 
 if TYPE_CHECKING:
     from wsi_pipeline.slides import Slide
@@ -126,9 +127,7 @@ class _Painter:
 
     def tiles(self, level: _Level) -> Iterator[NDArray[np.uint8]]:
         """Whole tiles, row by row; beyond the edge they hold what the slide has there."""
-        # What is finer than a pixel costs time and shows nothing.
-        shapes = shapely.simplify(self._shapes, 0.4 * min(level.scale.x, level.scale.y), preserve_topology=True)
-        lines = shapely.get_rings(shapes)
+        lines = lines_to_draw(self._shapes, min(level.scale.x, level.scale.y))
         tree = shapely.STRtree(lines)
         across = -(-level.size.width // TILE_PX)
         for top in range(0, level.size.height, TILE_PX):

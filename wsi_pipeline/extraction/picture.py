@@ -11,6 +11,7 @@ from wsi_pipeline.extraction.coverage import Lattice
 from wsi_pipeline.extraction.labels import Areas, Outcome, patch_lattice
 from wsi_pipeline.extraction.record import Record
 from wsi_pipeline.geometry import Scale
+from wsi_pipeline.outlines import lines_to_draw
 from wsi_pipeline.plan import SlidePlan
 from wsi_pipeline.render.picture import Picture, blend, fit, notes
 from wsi_pipeline.sheet import Sheet
@@ -107,14 +108,7 @@ def _outline(sheet: Sheet, shape: shapely.MultiPolygon, scale: Scale, color: str
     """An outline in its colour, with a white edge that shows on every ground."""
     factor, corner = np.array([scale.x, scale.y]), np.array([sheet.left, sheet.top])
     placed = shapely.transform(shape, lambda xy: xy / factor + corner)
-    # What is finer than a pixel costs time and shows nothing.
-    rings = shapely.get_rings(shapely.get_parts(shapely.simplify(placed, 0.4)))
-    _stroke(sheet, [shapely.get_coordinates(ring) for ring in rings], color)
-
-
-def _stroke(sheet: Sheet, paths: Sequence[NDArray[np.float64]], color: str) -> None:
-    sheet.lines(paths, color="white", width=4)
-    sheet.lines(paths, color=color, width=2)
+    sheet.outlines([shapely.get_coordinates(line) for line in lines_to_draw(placed, 1.0)], color)
 
 
 def _legend(sheet: Sheet, outcome: NDArray[np.uint8], class_names: Sequence[str], lines: Mapping[str, str]) -> None:
@@ -134,6 +128,6 @@ def _legend(sheet: Sheet, outcome: NDArray[np.uint8], class_names: Sequence[str]
             sheet.text(x + 34, y, f"{words}: {counts[item]:,}")
         y += LEGEND_LINE_PX + 10
     for words, color in lines.items():
-        _stroke(sheet, [np.array([(x, y), (x + 24, y)], np.float64)], color)
+        sheet.outlines([np.array([(x, y), (x + 24, y)], np.float64)], color)
         sheet.text(x + 34, y, words)
         y += LEGEND_LINE_PX

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.geometry import Thumbnail
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.ngff import BRIGHTEST_SPREAD
+from wsi_pipeline.outlines import lines_to_draw
 from wsi_pipeline.regions import Region
 from wsi_pipeline.render.picture import Picture, blend, fit, notes, resample
 from wsi_pipeline.sheet import INK, Sheet
@@ -206,7 +207,7 @@ class _Page:
             sheet.text(sheet.legend_x, bottom, f"no {class_name} region")
             return
         _draw_outlines(sheet, regions, self._picture)
-        _stroke(sheet, [np.array([(sheet.legend_x, bottom), (sheet.legend_x + 24, bottom)], np.float64)])
+        sheet.outlines([np.array([(sheet.legend_x, bottom), (sheet.legend_x + 24, bottom)], np.float64)])
         noun = "region" if len(regions) == 1 else "regions"
         sheet.text(sheet.legend_x + 34, bottom, f"{len(regions):,} {class_name} {noun}")
         sheet.text(sheet.legend_x + 34, bottom + 19, f"{sum(region.area_um2 for region in regions) * 1e-6:.3g} mm²")
@@ -224,13 +225,4 @@ def _draw_outlines(sheet: Sheet, regions: Sequence[Region], picture: Picture) ->
     factor = np.array([picture.scale.x, picture.scale.y])
     origin = np.array([sheet.left, sheet.top])
     placed = shapely.transform(shapes, lambda xy: xy / factor + origin)
-    # What is finer than a pixel costs time and shows nothing.
-    placed = shapely.simplify(placed, 0.4, preserve_topology=True)
-    paths = [shapely.get_coordinates(ring) for ring in shapely.get_rings(placed)]
-    _stroke(sheet, paths)
-
-
-def _stroke(sheet: Sheet, paths: Sequence[NDArray[np.float64]]) -> None:
-    """An outline that shows on every ground and to every eye: dark with a white edge."""
-    sheet.lines(paths, color="white", width=4)
-    sheet.lines(paths, color=INK, width=2)
+    sheet.outlines([shapely.get_coordinates(line) for line in lines_to_draw(placed, 1.0)])
