@@ -93,8 +93,7 @@ def smooth_outlines(
     cut = min(0.5, smooth_um * _CUT_SHARE * np.sqrt(2) / widest_um)
     left_um = smooth_um - cut * widest_um / np.sqrt(2)
     smooth = _polygons(_cut_corners(rings, cut), col_edges, row_edges)
-    # At last it may drop the vertex that a ring begins with, which takes what is left up to twice as far.
-    smooth = shapely.simplify(smooth, left_um / max(mpp) / 2, preserve_topology=True)
+    smooth = _thinned(smooth, left_um / max(mpp))
     smooth = shapely.transform(smooth, lambda xy: np.round(xy, SNAP_DECIMALS))
     usable = shapely.is_valid(smooth) & (shapely.area(smooth) > 0) & (shapely.get_type_id(smooth) == 3)
     chosen: NDArray[np.object_] = np.where(usable, smooth, exact)
@@ -115,7 +114,15 @@ def lines_to_draw(polygons: shapely.MultiPolygon | NDArray[np.object_], pixel: f
         [rings] of shapely's LinearRings.
     """
     rings: NDArray[np.object_] = shapely.get_rings(shapely.get_parts(polygons))
-    return shapely.simplify(rings, FINEST_PX * pixel, preserve_topology=True)
+    return _thinned(rings, FINEST_PX * pixel)
+
+
+def _thinned(shapes: NDArray[np.object_], bound: float) -> NDArray[np.object_]:
+    """The shapes with as few vertices as may be, and no place of an outline further than `bound` from where it was.
+
+    GEOS may at last drop the vertex that a ring begins with, too: that takes others up to twice its tolerance away.
+    """
+    return shapely.simplify(shapes, bound / 2, preserve_topology=True)
 
 
 def _trace(labels: NDArray[np.int32]) -> _Rings:

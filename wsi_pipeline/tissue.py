@@ -224,8 +224,7 @@ def _smooth(values: _Floats, sigma_px: Sequence[float]) -> _Floats:
         gaussian_filter(values[..., channel], sigma_px, output=smoothed[..., channel], mode="nearest")
 
     with ThreadPoolExecutor(values.shape[-1]) as pool:
-        for _ in pool.map(smooth, range(values.shape[-1])):
-            pass
+        list(pool.map(smooth, range(values.shape[-1])))
     return smoothed
 
 
