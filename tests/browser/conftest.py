@@ -166,17 +166,23 @@ def copied(made, tmp_path) -> Path:
 
 
 @pytest.fixture
-def serve(copied) -> Iterator[Callable[..., Server]]:
+def running() -> Iterator[list[Server]]:
+    """The viewers that a test has started."""
+    started: list[Server] = []
+    yield started
+    for viewer in started:
+        viewer.stop()
+
+
+@pytest.fixture
+def serve(copied, running) -> Callable[..., Server]:
     """Starts viewers of the copy, with options."""
-    started = []
 
     def start(*options: str) -> Server:
-        started.append(Server(copied, *options))
-        return started[-1]
+        running.append(Server(copied, *options))
+        return running[-1]
 
-    yield start
-    for running in started:
-        running.stop()
+    return start
 
 
 @pytest.fixture
@@ -225,8 +231,11 @@ class Page:
 
 
 @pytest.fixture
-def new_page(chromium) -> Iterator[Callable[..., Page]]:
-    """Makes pages of browsers that share nothing; at the end, no console may have said a word of trouble."""
+def new_page(chromium, running) -> Iterator[Callable[..., Page]]:
+    """Makes pages of browsers that share nothing; at the end, no console may have said a word of trouble.
+
+    It asks for `running` so that pages are closed before the viewers that they still ask for tiles.
+    """
     contexts, pages = [], []
 
     def make(**options: object) -> Page:
