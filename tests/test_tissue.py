@@ -17,7 +17,6 @@ from tissue_pictures import Scene, draw, iou, jpeg, saturation_threshold, varian
 
 from wsi_pipeline.config import TissueSettings
 from wsi_pipeline.geometry import Mpp, Scale, Thumbnail
-from wsi_pipeline.masks import grow
 from wsi_pipeline.slides.kaggle import index_patches
 from wsi_pipeline.tissue import find_tissue
 
@@ -348,27 +347,3 @@ def test_real_mosaic_with_white_holes(data_dir, case, at_least):
     touched = np.mean([mask[y : y + 10, x : x + 10].any() for y, x in corners])
     assert touched > at_least
     assert mask[ndimage.binary_erosion(~there, iterations=25)].mean() < 0.005
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    radius=st.floats(0, 20),
-    down=st.floats(0.3, 12),
-    across=st.floats(0.3, 12),
-    steps=st.integers(0, 6),
-    share=st.sampled_from([0.01, 0.1, 0.9]),
-    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    seed=st.integers(0, 1000),
-)
-def test_widening_by_shifts_is_widening_by_distance(radius, down, across, steps, share, shape, seed):
-    mask = np.random.default_rng(seed).random(shape) < share
-    for reach in (radius, steps * down):  # the second: where a pixel lies on the very rim
-        if reach <= 0 or not mask.any():
-            continue
-        places = np.argwhere(mask)
-        rows, cols = np.mgrid[: shape[0], : shape[1]]
-        distance = np.sqrt(
-            ((rows[..., None] - places[:, 0]) * down) ** 2 + ((cols[..., None] - places[:, 1]) * across) ** 2
-        )
-        found = grow(mask, reach, (down, across))
-        assert np.array_equal(found, distance.min(-1) <= reach)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import SlideFormatError, SlideNotFoundError
 from wsi_pipeline.geometry import Box, Level, Mpp, Scale, Size, SlideInfo, Thumbnail
+from wsi_pipeline.masks import label
 from wsi_pipeline.slides.files import resolution
 from wsi_pipeline.slides.kaggle import Patch, PatchGeometry, PatchIndex, index_names, read_geometry
 from wsi_pipeline.slides.mosaic import Mosaic, png_size
@@ -240,10 +241,8 @@ def _warnings(
 
 def _count_holes(present: NDArray[np.bool_]) -> int:
     """Positions without a patch that are closed in by patches (corners do not let through)."""
-    from scipy.ndimage import label  # scikit-image's takes half a second to import, the first time
-
-    regions, _ = label(np.pad(~present, 1, constant_values=True))
-    return int((regions > 0).sum() - (regions == regions[0, 0]).sum())
+    pieces, sizes = label(np.pad(~present, 1, constant_values=True))
+    return int(sizes[1:].sum() - sizes[pieces[0, 0]])
 
 
 def _counted(names: Sequence[str]) -> str:
