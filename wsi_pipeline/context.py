@@ -10,9 +10,10 @@ no pixel counts as its own neighbour. A dense map, whose fields of view overlap,
 patches, each refined just as the patches were that the stage was fitted on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -173,12 +174,10 @@ def _features(probability: NDArray[np.floating], sigmas: Sequence[float], shrink
 
 def _neighbours(values: Floats, sigma: float) -> Floats:
     """Sum over all other cells, weighted by exp(-distance² / 2 sigma²)."""
-    from scipy.ndimage import convolve1d
-
     reach = min(int(np.ceil(_REACH * sigma)), max(values.shape))
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    convolve: Callable[..., Floats] = convolve1d
-    return convolve(convolve(values, kernel, axis=0, mode="constant"), kernel, axis=1, mode="constant") - values
+    total = cv2.sepFilter2D(values, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total, np.float64) - values
 
 
 def _thin(groups: NDArray[np.str_], most: int | None) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -205,10 +206,9 @@ def _mean(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float | None
 
 def _widened(mask: NDArray[np.bool_], cells: int) -> NDArray[np.bool_]:
     """The mask and all within so many cells of it, along both axes."""
-    from scipy.ndimage import maximum_filter
-
-    wide: NDArray[np.bool_] = maximum_filter(mask, 2 * cells + 1)
-    return wide
+    side = 2 * cells + 1
+    wide = cv2.dilate(mask.view(np.uint8), np.ones((side, side), np.uint8))
+    return np.asarray(wide, np.uint8).view(np.bool_)
 
 
 def _warnings(plan: SlidePlan, unreadable: int, cell: str) -> Iterator[str]:

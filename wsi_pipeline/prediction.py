@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import Settings
+from wsi_pipeline.context import refine
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.models.card import Card
 
@@ -49,8 +50,6 @@ def choose_refinement(
     context, step = card.context, cells_per_view(grid)
     if context is None or not settings.prediction.context:
         return None
-    from wsi_pipeline.context import refine  # takes scipy along
-
     return lambda probability: refine(probability, context, step)
 
 

@@ -10,6 +10,7 @@ from shapely import Polygon
 from wsi_pipeline.config import RegionSettings
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.grid import Grid
+from wsi_pipeline.masks import label
 from wsi_pipeline.outlines import outline_labels, smooth_outlines
 
 
@@ -119,8 +120,6 @@ def _label(
 
     Four neighbours, so that a region's outline never crosses itself at a corner.
     """
-    from skimage.measure import label
-
     low = threshold if low_threshold is None else low_threshold
     if low > threshold:
         raise ConfigError(
@@ -129,10 +128,10 @@ def _label(
             "Give a lower one with --low-threshold, or a higher --threshold.",
         )
     # NaN, which is a cell not visited, is above no threshold.
-    labels, count = label(probability >= np.float32(low), connectivity=1, return_num=True)
-    seeded = np.zeros(count + 1, bool)
+    labels, sizes = label(probability >= np.float32(low))
+    seeded = np.zeros(len(sizes), bool)
     seeded[labels[probability >= np.float32(threshold)]] = True
-    return labels.astype(np.int32, copy=False), seeded
+    return labels, seeded
 
 
 def _measure(

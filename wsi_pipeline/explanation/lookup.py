@@ -64,9 +64,11 @@ def sample(
     Returns:
         float32 [place.height, place.width]; the nearest value beyond the edges.
     """
-    from scipy.ndimage import map_coordinates
+    from skimage.transform import AffineTransform, warp
 
-    rows = (place.y + np.arange(place.height) + 0.5) * place_scale.y / scale.y - 0.5 - box.y
-    cols = (place.x + np.arange(place.width) + 0.5) * place_scale.x / scale.x - 0.5 - box.x
-    at = np.meshgrid(rows, cols, indexing="ij")
-    return np.asarray(map_coordinates(np.nan_to_num(values), at, order=1, mode="nearest"), np.float32)
+    across, down = place_scale.x / scale.x, place_scale.y / scale.y
+    corner = (place.x + 0.5) * across - 0.5 - box.x, (place.y + 0.5) * down - 0.5 - box.y
+    there = AffineTransform(scale=(across, down), translation=corner)
+    known = np.nan_to_num(values.astype(np.float32, copy=False))
+    found = warp(known, there, output_shape=(place.height, place.width), order=1, mode="edge", preserve_range=True)
+    return np.asarray(found, np.float32)
