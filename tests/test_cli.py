@@ -12,7 +12,7 @@ from helpers import tissue_picture, write_redness_bundle
 from PIL import Image
 from tiffs import write_pyramid
 
-from wsi_pipeline.cli import OK, SOME_FAILED, USAGE, main
+from wsi_pipeline.cli import OK, READER_GONE, SOME_FAILED, USAGE, main
 from wsi_pipeline.config import options
 from wsi_pipeline.models.bundle import SHIPPED
 
@@ -208,6 +208,21 @@ def test_kaggle_patches_run_and_assemble(tmp_path, capsys):
     assert len(written) == 2
     assert main(["inspect", written[0], "--model", bundle]) == OK
     assert "200 x 150 px" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["--help", "inspect", "run"])
+def test_who_reads_the_output_may_leave(tmp_path, slide, bundle, command):
+    """As `head` and `grep -q` do; what was computed is there."""
+    of_run = [slide, "--out", tmp_path / "out", "--model", bundle, *SMALL]
+    given = {"--help": [], "inspect": [slide, "--model", bundle], "run": of_run}
+    line = [sys.executable, "-m", "wsi_pipeline.cli", command, *map(str, given[command])]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ended:
+        ended.stdout.close()
+        told = ended.stderr.read()
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told
+    assert ended.returncode == READER_GONE or (command, ended.returncode) == ("--help", OK)  # argparse minds nothing
+    assert (tmp_path / "out" / slide.stem / "summary.json").exists() == (command == "run")
 
 
 def test_ctrl_c_tells_how_to_go_on(slide, bundle, tmp_path, capsys, monkeypatch):

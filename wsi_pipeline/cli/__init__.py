@@ -4,6 +4,7 @@ import argparse
 import atexit
 import gc
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -24,10 +25,10 @@ from wsi_pipeline.cli import (
     train,
     view,
 )
-from wsi_pipeline.cli.common import INTERRUPTED, OK, SOME_FAILED, USAGE
+from wsi_pipeline.cli.common import INTERRUPTED, OK, READER_GONE, SOME_FAILED, USAGE
 from wsi_pipeline.errors import ClusterError, InferenceError, OutputError, WsiPipelineError
 
-__all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "USAGE", "main"]
+__all__ = ["INTERRUPTED", "OK", "READER_GONE", "SOME_FAILED", "USAGE", "main"]
 
 _EPILOG = """\
 examples:
@@ -53,8 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted.
+        The exit status: 0 all well, 1 some slides failed, 2 wrong usage, 130 interrupted, 141 nobody reads what is
+        printed any more.
     """
+    try:
+        try:
+            return _command(argv)
+        finally:
+            sys.stdout.flush()  # at Python's end it would be too late to say what follows
+    except BrokenPipeError:
+        # `head` and `grep -q` leave when they have read enough. Nothing is left to be said, nor anyone to hear it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _command(argv: Sequence[str] | None) -> int:
     _print_any_name()
     atexit.unregister(_leave_quickly)  # once, however often a command is called
     atexit.register(_leave_quickly)

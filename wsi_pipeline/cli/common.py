@@ -10,7 +10,7 @@ from wsi_pipeline.config import Settings, load_settings, options
 if TYPE_CHECKING:
     from wsi_pipeline.manifest import RunRecord
 
-OK, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, USAGE, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 
 
 def add_settings(parser: argparse.ArgumentParser, sections: set[str | None] | None = None) -> None:
