@@ -13,12 +13,12 @@ from wsi_pipeline.geometry import FieldOfView
 from wsi_pipeline.grid import Grid
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.inference.adaptive import Rule
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import plan_slide
 from wsi_pipeline.prediction import cells_per_view
 from wsi_pipeline.slides import open_slide
 from wsi_pipeline.slides.assemble import assemble_case
 from wsi_pipeline.slides.patch_slide import NO_PATCH, PatchSlide
+from wsi_pipeline.slides.source import SlideSource
 
 FILLED = 0.8
 """A square is used where at least this part of it has patches."""

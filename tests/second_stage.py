@@ -37,6 +37,6 @@ def load_with_context(name: str | Path) -> ModelBundle:
 
 def add_context() -> None:
     """Let every bundle that a run of this process loads have the second stage, from now on."""
-    from wsi_pipeline.pipeline import batch, scores
+    from wsi_pipeline.pipeline import batch, model
 
-    batch.load_bundle = scores.load_bundle = load_with_context
+    batch.load_bundle = model.load_bundle = load_with_context

@@ -14,8 +14,9 @@ from wsi_pipeline.errors import SlideNotFoundError
 from wsi_pipeline.feed import Feed, read_blocks
 from wsi_pipeline.geometry import Scale
 from wsi_pipeline.grid import CellSpec, Grid, plan_grid
-from wsi_pipeline.patches import BlockReader, SlideSource
+from wsi_pipeline.patches import BlockReader
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.slides.source import SlideSource
 from wsi_pipeline.tissue import TissueMask
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotF
 from wsi_pipeline.geometry import Box
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.locks import folder_lock
+from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.pipeline import batch
 from wsi_pipeline.pipeline import slide as slide_module
 from wsi_pipeline.slides import open_slide
@@ -432,10 +434,10 @@ def test_the_next_slide_is_made_ready_while_one_is_in_the_network(tmp_path, slid
     prepare, finish = slide_module.prepare, slide_module.finish
     ready = {name: threading.Event() for name in "abc"}
 
-    def prepared(job):
+    def prepared(job, *ahead):
         order.append(f"prepare {job.slide_id}")
         try:
-            return prepare(job)
+            return prepare(job, *ahead)
         finally:
             ready[job.slide_id].set()
 
@@ -452,6 +454,32 @@ def test_the_next_slide_is_made_ready_while_one_is_in_the_network(tmp_path, slid
     assert order == ["prepare a", "prepare b", "finish a", "prepare c", "finish c"]
     assert [(r.slide, r.status) for r in record.results] == [("a", "done"), ("b", "failed"), ("c", "done")]
     assert record.results[1].error["type"] == "SlideFormatError"
+
+
+def test_the_first_slide_is_planned_while_the_network_is_built(tmp_path, slide, settings, monkeypatch):
+    planned, plan = threading.Event(), slide_module.plan_slide
+    calls = []
+
+    def plans(*given):
+        calls.append(given)
+        planned.set()
+        return plan(*given)
+
+    def opened(name):
+        bundle = load_bundle(name)
+
+        def build():
+            assert planned.wait(60)
+            return bundle.build()
+
+        return replace(bundle, build=build)
+
+    monkeypatch.setattr(slide_module, "plan_slide", plans)
+    monkeypatch.setattr(batch, "load_bundle", opened)
+    for status in ("done", "skipped"):  # what has results is not planned
+        record = pipeline.run([str(slide)], tmp_path / "out", settings)
+        assert [result.status for result in record.results] == [status]
+        assert len(calls) == 1
 
 
 def test_a_run_that_is_broken_off_leaves_no_reading_thread(tmp_path, slide, settings, monkeypatch):

@@ -22,8 +22,8 @@ from wsi_pipeline.inspection import inspect_slide
 from wsi_pipeline.manifest import Summary
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.models.ensemble import Ensemble, Member
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.prediction import choose_threshold, describe_prediction, prediction_facts, spread_over
+from wsi_pipeline.slides.source import SlideSource
 
 SMALL = {"tissue_min_area_um2": 500, "tissue_min_hole_um2": 500, "tissue_closing_um": 4, "min_region_um2": 0}
 
@@ -41,7 +41,7 @@ def slide(tmp_path_factory) -> Path:
 @pytest.fixture
 def context(monkeypatch) -> None:
     """Every bundle has a second stage."""
-    for module in ("batch", "scores"):
+    for module in ("batch", "model"):
         monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load_with_context)
 
 
@@ -126,7 +126,7 @@ def test_an_ensemble_has_a_spread_without_being_asked(tmp_path, slide, bundle, m
         card = loaded.card.model_copy(update={"members": ("a", "b"), "weights": None})
         return replace(loaded, card=card, digest="e" * 64, build=lambda: Ensemble(members).eval())
 
-    for module in ("batch", "scores"):
+    for module in ("batch", "model"):
         monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load_pair)
     summary, heatmap = run(slide, tmp_path, bundle)
     assert (summary.tta, summary.spread_over) == (False, "2 networks")

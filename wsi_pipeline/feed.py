@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from wsi_pipeline.errors import SlideReadError, WsiPipelineError
 from wsi_pipeline.grid import Block, Grid
 from wsi_pipeline.machine import available_cores, available_memory
-from wsi_pipeline.patches import BlockReader, PixelBlock, SlideSource
+from wsi_pipeline.patches import BlockReader, PixelBlock
 from wsi_pipeline.readplan import Readers, choose_readers, share_out, take_turns
+from wsi_pipeline.slides.source import SlideSource
 from wsi_pipeline.timing import note
 
 _POLL_SECONDS = 0.1

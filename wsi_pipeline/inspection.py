@@ -3,10 +3,10 @@
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError, SlideFormatError
 from wsi_pipeline.models.bundle import ModelBundle
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import plan_slide
 from wsi_pipeline.prediction import choose_threshold, describe_prediction
 from wsi_pipeline.slides import Slide
+from wsi_pipeline.slides.source import SlideSource
 
 
 def inspect_slide(source: SlideSource, settings: Settings, bundle: ModelBundle) -> dict[str, object]:

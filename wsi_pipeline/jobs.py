@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError, ResolutionError
 from wsi_pipeline.geometry import Mpp
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.slides.files import slide_id, without_query
+from wsi_pipeline.slides.source import SlideSource
 
 log = logging.getLogger(__name__)
 

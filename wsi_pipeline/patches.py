@@ -9,26 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsi_pipeline.config import Reader
 from wsi_pipeline.errors import SlideReadError
 from wsi_pipeline.grid import Block, Grid
-from wsi_pipeline.slides import Slide, open_slide
+from wsi_pipeline.slides import Slide
+from wsi_pipeline.slides.source import SlideSource
 
 SMALLEST_READ_PX = 256
 """A block that cannot be read is halved until its cells span no more level-0 pixels than this: one native tile."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideSource:
-    """How to open the same slide again in another process."""
-
-    path: str
-    reader: Reader
-    mpp: float | None
-
-    def open(self) -> Slide:
-        """The slide, for this process alone."""
-        return open_slide(self.path, reader=self.reader, mpp=self.mpp)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from wsi_pipeline.config import Settings
 from wsi_pipeline.feed import read_blocks
 from wsi_pipeline.inference import Predictor, choose_device
 from wsi_pipeline.models.bundle import load_bundle
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.slides.source import SlideSource
 
 
 def prepare(job: Job) -> Predict:

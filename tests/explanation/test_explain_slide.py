@@ -18,7 +18,7 @@ from wsi_pipeline.explanation.slide import explain_region
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
-from wsi_pipeline.patches import SlideSource
+from wsi_pipeline.slides.source import SlideSource
 
 CPU = torch.device("cpu")
 SPOT = (820, 310, 80, 60)

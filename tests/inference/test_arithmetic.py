@@ -11,7 +11,7 @@ from wsi_pipeline.config import load_settings
 from wsi_pipeline.errors import InferenceError
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.pipeline import run
-from wsi_pipeline.pipeline.scores import _cached_predictor
+from wsi_pipeline.pipeline.model import _cached_predictor
 
 SETTINGS = {"workers": 0, "tissue_min_area_um2": 0}
 """The slide is smaller than the smallest piece of tissue that a run looks at by itself."""

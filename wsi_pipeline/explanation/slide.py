@@ -34,9 +34,9 @@ from wsi_pipeline.grid import UPSAMPLE_TOLERANCE, CellSpec, Grid, plan_grid
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
-from wsi_pipeline.patches import SlideSource
 from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides import Slide
+from wsi_pipeline.slides.source import SlideSource
 
 MAX_LOOKS = 5000
 """Fields of view that are looked at to find the most probable region of a slide."""

@@ -1,15 +1,17 @@
-"""What every bundle is, whichever form its folder has."""
+"""What every bundle is, whichever form its folder has; its network, and PyTorch with it, waits until it is built."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import FieldOfView
 from wsi_pipeline.models.card import Card
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +22,7 @@ class ModelBundle:
     path: Path
     digest: str
     """SHA-256 (hex) over card and weights, an ensemble's members included."""
-    build: Callable[[], nn.Module]
+    build: "Callable[[], nn.Module]"
     """Makes the network, float32 on the CPU in eval mode: [n, 3, input_px, input_px] -> logits [n, classes].
 
     Cheap (a tenth of a second for a ResNet-18), so that it can also serve to check that weights and card fit.

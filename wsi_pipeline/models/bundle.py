@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from typing import TYPE_CHECKING
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.files import atomic_path, make_folder, write_json
-from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.base import ModelBundle, check_sha256, file_sha256
 from wsi_pipeline.models.card import Card, Weights, read_card
-from wsi_pipeline.models.ensemble import check_card, check_members, ensemble_card, open_ensemble
+from wsi_pipeline.models.ensemble_bundle import check_card, check_members, ensemble_card, open_ensemble
 from wsi_pipeline.models.wsinfer import load_wsinfer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle", "save_ensemble"]
 
@@ -57,30 +55,12 @@ def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
         )
     found = check_sha256(file, weights.sha256)
 
-    def build() -> nn.Module:
-        try:
-            network = _fill(card, {name: tensor.float() for name, tensor in load_file(file).items()})
-        except (SafetensorError, RuntimeError) as error:
-            raise BundleError(
-                file,
-                f"does not fit {card.architecture} with {len(card.class_names)} classes ({_first_line(error)})",
-                "The card and the weights are not of one bundle.",
-            ) from error
-        return network.eval()
+    def build() -> "nn.Module":
+        from wsi_pipeline.models.weights import read_network
+
+        return read_network(file, card)
 
     return ModelBundle(card=card, path=folder, digest=_digest(folder, found), build=build)
-
-
-def _fill(card: Card, state: dict[str, torch.Tensor]) -> nn.Module:
-    """The card's network with these weights. Random ones are not drawn first: that takes longer than all the rest."""
-    with torch.device("meta"):
-        network = build_network(card.architecture, len(card.class_names))
-    constants = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
-    if constants:  # tables of the network's own, which stand in no bundle
-        network = build_network(card.architecture, len(card.class_names))
-    counters = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in _counters(network).items()}
-    network.load_state_dict({**counters, **state}, assign=True)
-    return network
 
 
 def _check_int8(folder: Path, card: Card) -> None:
@@ -113,16 +93,7 @@ def _digest(folder: Path, *parts: str) -> str:
     return sha256((folder / CARD_FILE).read_bytes() + "".join(parts).encode()).hexdigest()
 
 
-def _counters(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Batch norm's step counters: they matter to no prediction, so bundles leave them out."""
-    return {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
-
-
-def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
+def save_bundle(folder: Path, network: "nn.Module", card: Card) -> ModelBundle:
     """Write a bundle in float16 (or as ``card.weights.dtype`` says) and open it again.
 
     The card's digest of the weights is filled in here; an int8 network, which would be of other weights, is left out.
@@ -132,13 +103,12 @@ def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
         BundleError: where the card is an ensemble's, or a weight is not finite or too large for float16.
         OutputError: where the folder cannot be written.
     """
+    from wsi_pipeline.models.weights import write_weights
+
     if card.weights is None:
         raise BundleError(folder, "the card is an ensemble's and has no weights", "Use save_ensemble.")
     make_folder(folder)
-    state = _state(folder, network, card.weights.dtype)
-    with atomic_path(folder / WEIGHTS_FILE) as part:
-        save_file(state, part)
-        part.chmod(0o644)  # safetensors makes files for the owner alone
+    write_weights(folder / WEIGHTS_FILE, network, card.weights.dtype)
     weights = Weights(sha256=file_sha256(folder / WEIGHTS_FILE), dtype=card.weights.dtype)
     write_card(folder, card.model_copy(update={"weights": weights, "quantization": None}))
     return load_bundle(folder)
@@ -147,21 +117,6 @@ def save_bundle(folder: Path, network: nn.Module, card: Card) -> ModelBundle:
 def write_card(folder: Path, card: Card) -> None:
     """Write ``model.json``; it comes last, as a folder with a card is whole."""
     write_json(folder / CARD_FILE, json.loads(card.model_dump_json()))  # a metric that is NaN becomes null
-
-
-def _state(folder: Path, network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
-    counters = _counters(network)
-    state = {
-        name: value.detach().cpu().to(getattr(torch, dtype)).contiguous()
-        for name, value in network.state_dict().items()
-        if name not in counters
-    }
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise BundleError(
-                folder, f"the weights {name} are not finite as {dtype}", "Train again, or save them as float32."
-            )
-    return state
 
 
 def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card) -> ModelBundle:

@@ -4,17 +4,18 @@ import json
 import warnings
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zipfile import BadZipFile, ZipFile
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
 from wsi_pipeline.models.base import ModelBundle, file_sha256
 from wsi_pipeline.models.card import Card, Side, Threshold, Weights, explain_validation
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEFAULT_THRESHOLD = 0.5
 _POSITIVE_NAMES = ("idc", "tumor", "tumour", "cancer", "carcinoma", "positive", "malignant")
@@ -47,7 +48,9 @@ def load_wsinfer(folder: Path) -> ModelBundle:
     digest = file_sha256(weights)
     card = _card(folder, config, config_file, weights=Weights(file=weights.name, sha256=digest, dtype="float32"))
 
-    def build() -> nn.Module:
+    def build() -> "nn.Module":
+        import torch
+
         try:
             with warnings.catch_warnings():
                 # TorchScript is what such bundles are; that torch would rather see them exported is not news to a user.

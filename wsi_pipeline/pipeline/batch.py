@@ -5,19 +5,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.environment import hardware, versions
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.grid import CellSpec
-from wsi_pipeline.inference import choose_device
 from wsi_pipeline.jobs import SlideJob, plan_jobs
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.manifest import RunRecord, SlideResult, Summary, describe_error
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
-from wsi_pipeline.pipeline.scores import CellProgress, get_predictor
-from wsi_pipeline.pipeline.slide import Prepared, prepare, run_job
+from wsi_pipeline.pipeline.model import get_predictor
+from wsi_pipeline.pipeline.scores import CellProgress
+from wsi_pipeline.pipeline.slide import Planned, Prepared, plan_ahead, prepare, run_job
 from wsi_pipeline.prediction import choose_threshold, prediction_facts
 from wsi_pipeline.report import REPORT_FILE, write_report
 from wsi_pipeline.slides import find_slides
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
 """Runs jobs and yields their results in any order."""
+
+PlanAhead = Callable[[], Planned | None]
+"""Gives a slide's plan, which may have been made while something else was done."""
 
 
 def run(
@@ -60,9 +64,11 @@ def run(
     """
     bundle = load_bundle(settings.model)
     _check_start(settings, bundle)
-    bundle.build()  # cheap: whether weights and card fit each other
     paths = find_slides(inputs)
     jobs = plan_jobs(paths, out.absolute(), settings, bundle.path.absolute(), bundle.digest, overwrite=overwrite)
+    runner = runner or partial(run_here, first=_begin(jobs))
+    with stage("start-up"):
+        bundle.build()  # whether weights and card fit each other; with it comes PyTorch, whose import takes seconds
     with folder_lock(out):
         record = RunRecord(
             folder=out,
@@ -81,7 +87,7 @@ def run(
         )
         record.write()
         on_plan(len(jobs))
-        for result in (runner or run_here)(jobs, on_cells):
+        for result in runner(jobs, on_cells):
             record.add(result)
             on_slide(result)
         record.finished = _now()
@@ -106,17 +112,34 @@ def _report(out: Path, record: RunRecord) -> None:
         log.debug("the report failed", exc_info=True)
 
 
-def run_here(jobs: Sequence[SlideJob], on_cells: CellProgress) -> Iterator[SlideResult]:
+def _begin(jobs: Sequence[SlideJob]) -> PlanAhead:
+    """Plan the first slide, in a thread of its own, while PyTorch is imported."""
+    beside = ThreadPoolExecutor(1, thread_name_prefix="first slide")
+    planned = [beside.submit(plan_ahead, job) for job in jobs[:1]]
+    beside.shutdown(wait=False)
+    return planned[0].result if planned else lambda: None
+
+
+def run_here(
+    jobs: Sequence[SlideJob], on_cells: CellProgress, *, first: PlanAhead = lambda: None
+) -> Iterator[SlideResult]:
     """The jobs one after the other in this process; while one is in the network, the next is made ready.
+
+    Args:
+        jobs: The slides.
+        on_cells: Called as cells are done.
+        first: Gives the plan of the first, where it was begun before.
 
     Raises:
         BundleError: where the network cannot be built.
         ConfigError: where this machine has no such device.
     """
+    from wsi_pipeline.inference import choose_device
+
     for device in {job.settings.inference.device for job in jobs}:
         choose_device(device)
     with ThreadPoolExecutor(1, thread_name_prefix="next slide") as pool:
-        coming = deque(pool.submit(prepare, job) for job in jobs[:1])
+        coming = deque(pool.submit(prepare, job, first) for job in jobs[:1])
         try:
             for job in jobs[:1]:
                 with stage("load network"):

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from wsi_pipeline.config import MAP_SECTIONS, RESEARCH_USE, InferenceSettings
+from wsi_pipeline.config import MAP_SECTIONS, RESEARCH_USE
 from wsi_pipeline.environment import versions
-from wsi_pipeline.errors import ConfigError, InferenceError, ResultsMismatchError, SlideReadError
-from wsi_pipeline.feed import Feed
+from wsi_pipeline.errors import InferenceError, ResultsMismatchError, SlideReadError
 from wsi_pipeline.heatmap import BlockScores, BlockWriter, Heatmap
-from wsi_pipeline.inference import Predictor, choose, choose_device
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import Identity
-from wsi_pipeline.models.bundle import ModelBundle, load_bundle
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.outputs import HEATMAP
 from wsi_pipeline.plan import SlidePlan
 from wsi_pipeline.prediction import choose_refinement, choose_rule, prediction_facts, spread_over
 from wsi_pipeline.timing import Stopwatch, spanned
+
+if TYPE_CHECKING:
+    from wsi_pipeline.feed import Feed
+    from wsi_pipeline.inference import Predictor
 
 MAX_UNREADABLE = 0.5
 """A slide of which a larger part of the cells cannot be read fails; below, it is finished with a warning."""
@@ -42,7 +43,7 @@ def begin_heatmap(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity
 
 
 def fill_heatmap(
-    job: SlideJob, heatmap: Heatmap, feed: Feed, predictor: Predictor, *, watch: Stopwatch, on_cells: CellProgress
+    job: SlideJob, heatmap: Heatmap, feed: "Feed", predictor: "Predictor", *, watch: Stopwatch, on_cells: CellProgress
 ) -> None:
     """Score every pending block and finish the map.
 
@@ -87,6 +88,8 @@ def fill_heatmap(
 
 
 def _create(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity, *, overwrite: bool) -> Heatmap:
+    from wsi_pipeline.inference import choose
+
     return Heatmap.create(
         job.folder / HEATMAP,
         plan.grid,
@@ -112,7 +115,7 @@ def _create(job: SlideJob, plan: SlidePlan, card: Card, identity: Identity, *, o
     )
 
 
-def _check_arithmetic(job: SlideJob, heatmap: Heatmap, predictor: Predictor) -> None:
+def _check_arithmetic(job: SlideJob, heatmap: Heatmap, predictor: "Predictor") -> None:
     """A map is filled in the arithmetic that its identity speaks of, whatever took the chosen engine's place.
 
     Raises:
@@ -134,43 +137,3 @@ def _check_readable(job: SlideJob, heatmap: Heatmap) -> None:
             f"{unread:,} of {cells:,} cells cannot be read",
             "The file is damaged or cut short: copy it again.",
         )
-
-
-def get_bundle(job: SlideJob) -> ModelBundle:
-    """The model, opened once in each process.
-
-    Raises:
-        BundleError: where it cannot be opened.
-        ConfigError: where it changed since the run began.
-    """
-    return _cached_bundle(job.bundle, job.bundle_digest)
-
-
-@lru_cache(maxsize=1)
-def _cached_bundle(bundle: str, digest: str) -> ModelBundle:
-    loaded = load_bundle(bundle)
-    if loaded.digest != digest:
-        raise ConfigError("model", f"{bundle} changed while the run was going on", "Start the run again.")
-    return loaded
-
-
-def get_predictor(job: SlideJob) -> Predictor:
-    """The network, loaded once in each process.
-
-    Raises:
-        BundleError: where it cannot be loaded.
-        ConfigError: where it changed since the run began, or its device is not there.
-    """
-    return _cached_predictor(job.bundle, job.bundle_digest, job.settings.inference, tta=job.settings.prediction.tta)
-
-
-@lru_cache(maxsize=1)
-def _cached_predictor(bundle: str, digest: str, inference: InferenceSettings, *, tta: bool) -> Predictor:
-    return Predictor(
-        bundle=_cached_bundle(bundle, digest),
-        device=choose_device(inference.device),
-        batch_size=inference.batch_size,
-        engine=inference.engine,
-        precision=inference.precision,
-        tta=tta,
-    )

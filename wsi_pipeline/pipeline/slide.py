@@ -6,19 +6,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wsi_pipeline.errors import OutputError, ResultsMismatchError
-from wsi_pipeline.feed import Feed
 from wsi_pipeline.files import remove_parts
 from wsi_pipeline.heatmap import Heatmap
-from wsi_pipeline.inference import choose
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import SUMMARY_FILE, Identity, SlideResult, Status, Summary, describe_error
 from wsi_pipeline.outputs import HEATMAP, missing_outputs, remove_derived, write_outputs, write_tissue
-from wsi_pipeline.pipeline.scores import CellProgress, begin_heatmap, fill_heatmap, get_bundle, get_predictor
+from wsi_pipeline.pipeline.model import get_bundle, get_predictor
+from wsi_pipeline.pipeline.scores import CellProgress, begin_heatmap, fill_heatmap
 from wsi_pipeline.plan import SlidePlan, plan_slide
+from wsi_pipeline.slides import Slide
 from wsi_pipeline.slides.discover import MULTI_FILE_SUFFIXES
 from wsi_pipeline.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from wsi_pipeline.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +62,40 @@ class Prepared:
     identity: Identity
     plan: SlidePlan
     heatmap: Heatmap
-    feed: Feed
+    feed: "Feed"
     """The pixels of the blocks that the heatmap lacks."""
     watch: Stopwatch
 
 
-def prepare(job: SlideJob) -> Prepared | Summary:
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A slide that was opened and planned; nothing of it is written yet."""
+
+    plan: SlidePlan
+    watch: Stopwatch
+
+
+def plan_ahead(job: SlideJob) -> Planned | None:
+    """Plan a slide before the network's libraries are there; None for one with results, which may need no plan.
+
+    Raises:
+        WsiPipelineError: where the slide is at fault.
+    """
+    if (job.folder / SUMMARY_FILE).exists():
+        return None
+    watch = Stopwatch()
+    with watch.stage("open"):
+        slide = job.source.open()
+    with slide:
+        return _plan(job, slide, watch)
+
+
+def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -> Prepared | Summary:
     """Open a slide, lay its cells, begin its map and start to read, which `finish` or closing the feed ends.
+
+    Args:
+        job: The slide.
+        ahead: Gives what `plan_ahead` gave, where that was done.
 
     Returns:
         The slide, or the summary of one that was run before.
@@ -72,28 +103,45 @@ def prepare(job: SlideJob) -> Prepared | Summary:
     Raises:
         WsiPipelineError: where the slide or its output folder is at fault.
     """
-    watch, settings, card = Stopwatch(), job.settings, get_bundle(job).card
     _check_folder(job)
-    with watch.stage("open"):
-        slide = job.source.open()
-    with slide:
-        identity = Identity(
-            slide=slide.info.fingerprint,
-            bundle=job.bundle_digest,
-            settings=settings.digest(job.source.mpp, choose(settings.inference).arithmetic),
-        )
-        earlier = _earlier(job, identity)
-        if earlier is not None:
-            return earlier
-        remove_parts(job.folder)
-        with watch.stage("plan"):
-            plan = plan_slide(slide, get_bundle(job).view, settings)
+    planned = ahead()
+    if planned is None:
+        watch = Stopwatch()
+        with watch.stage("open"):
+            slide = job.source.open()
+        with slide:
+            earlier = _earlier(job, slide.info.fingerprint)
+            if earlier is not None:
+                return earlier
+            planned = _plan(job, slide, watch)
+    plan, watch, settings = planned.plan, planned.watch, job.settings
+    watch.go_on()
+    remove_parts(job.folder)
+    identity = _identity(job, plan.info.fingerprint)
     with watch.stage("write"):
-        heatmap = begin_heatmap(job, plan, card, identity)
+        heatmap = begin_heatmap(job, plan, get_bundle(job).card, identity)
+    from wsi_pipeline.feed import Feed  # with PyTorch, which may still be on its way
+
     pending = [] if heatmap.complete else heatmap.pending()
     feed = Feed(job.source, plan.grid, pending, workers=settings.inference.workers)
     watch.pause()
     return Prepared(job=job, identity=identity, plan=plan, heatmap=heatmap, feed=feed, watch=watch)
+
+
+def _plan(job: SlideJob, slide: Slide, watch: Stopwatch) -> Planned:
+    with watch.stage("plan"):
+        plan = plan_slide(slide, get_bundle(job).view, job.settings)
+    watch.pause()
+    return Planned(plan=plan, watch=watch)
+
+
+def _identity(job: SlideJob, fingerprint: str) -> Identity:
+    """What the results depend on."""
+    from wsi_pipeline.inference import choose
+
+    arithmetic = choose(job.settings.inference).arithmetic
+    settings = job.settings.digest(job.source.mpp, arithmetic)
+    return Identity(slide=fingerprint, bundle=job.bundle_digest, settings=settings)
 
 
 def finish(prepared: Prepared | Summary, on_cells: CellProgress) -> tuple[Summary, bool]:
@@ -146,7 +194,7 @@ def _check_folder(job: SlideJob) -> None:
         raise OutputError(job.folder, "is a part of the slide", "Choose another folder with --out.")
 
 
-def _earlier(job: SlideJob, identity: Identity) -> Summary | None:
+def _earlier(job: SlideJob, fingerprint: str) -> Summary | None:
     """The summary of a finished slide that can be used again.
 
     Raises:
@@ -157,7 +205,7 @@ def _earlier(job: SlideJob, identity: Identity) -> Summary | None:
         return None
     try:
         summary = Summary.read(file)
-        identity.require_same(summary.identity, job.folder)
+        _identity(job, fingerprint).require_same(summary.identity, job.folder)
         if summary.unreadable_cells:
             # They are tried again: the file may be mended, the network back. Then the tissue may be another, too.
             Heatmap.discard(job.folder / HEATMAP)

@@ -101,7 +101,7 @@ def _slides(folder: Path, done: Sequence[SlideResult]) -> Iterator[dict[str, Any
 
 def _card(record: RunRecord) -> tuple[CardFacts | None, str]:
     """The card of the run's model; where it is no longer there, or another, none and the reason."""
-    from wsi_pipeline.models.bundle import load_bundle  # takes torch along
+    from wsi_pipeline.models.bundle import load_bundle
 
     path = str(record.bundle.get("path", ""))
     try:
