@@ -126,6 +126,7 @@ def test_scaling(work: Path, tmp_path: Path) -> None:
     small, large = found["by_workers"]["medians"]["0 workers"], found["by_size"]["medians"]["1500 px"]
     assert small["cells"]["median"] < large["cells"]["median"] < 30 * 30
     assert large["peak_mb"]["median"] > 100
+    assert 0 < large["plan_s"]["median"] < large["seconds"]["median"]
 
 
 @pytest.mark.slow
