@@ -225,6 +225,20 @@ def test_who_reads_the_output_may_leave(tmp_path, slide, bundle, command):
     assert (tmp_path / "out" / slide.stem / "summary.json").exists() == (command == "run")
 
 
+def test_a_pipe_that_breaks_elsewhere_is_a_fault(monkeypatch, capsys):
+    def broken(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("wsi_pipeline.cli.inspect._inspect", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["inspect", "x"])
+
+
+def test_a_service_may_close_the_output(monkeypatch, tmp_path, slide, bundle):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["inspect", str(slide), "--model", bundle]) == OK
+
+
 def test_ctrl_c_tells_how_to_go_on(slide, bundle, tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

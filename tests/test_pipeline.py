@@ -482,6 +482,53 @@ def test_the_first_slide_is_planned_while_the_network_is_built(tmp_path, slide, 
         assert len(calls) == 1
 
 
+def test_results_that_come_while_the_network_is_built_are_not_overwritten(tmp_path, slide, settings, monkeypatch):
+    """Another run of the same folder may be ending; the first slide was planned before this one had the lock."""
+    planned, ahead = threading.Event(), slide_module.plan_ahead
+    other = settings.model_copy(update={"regions": settings.regions.model_copy(update={"threshold": 0.5})})
+
+    def plans(job):
+        try:
+            return ahead(job)
+        finally:
+            planned.set()
+
+    def opened(name):
+        bundle = load_bundle(name)
+
+        def build():
+            assert planned.wait(60)
+            monkeypatch.undo()
+            pipeline.run([str(slide)], tmp_path / "out", settings)
+            return bundle.build()
+
+        return replace(bundle, build=build)
+
+    monkeypatch.setattr(batch, "plan_ahead", plans)
+    monkeypatch.setattr(batch, "load_bundle", opened)
+    (result,) = pipeline.run([str(slide)], tmp_path / "out", other).results
+    assert (result.status, result.error["type"]) == ("failed", "ResultsMismatchError")
+
+
+def test_a_run_that_cannot_start_waits_for_no_slide(tmp_path, slide, settings, monkeypatch):
+    goes_on = threading.Event()
+    monkeypatch.setattr(batch, "plan_ahead", lambda job: goes_on.wait(60) and None)
+
+    def opened(name):
+        def build():
+            raise BundleError(name, "does not fit")
+
+        return replace(load_bundle(name), build=build)
+
+    monkeypatch.setattr(batch, "load_bundle", opened)
+    with pytest.raises(BundleError):
+        pipeline.run([str(slide)], tmp_path / "out", settings)
+    (waiting,) = (thread for thread in threading.enumerate() if thread.name == "first slide")
+    assert waiting.daemon
+    goes_on.set()
+    waiting.join(60)
+
+
 def test_a_run_that_is_broken_off_leaves_no_reading_thread(tmp_path, slide, settings, monkeypatch):
     monkeypatch.setattr("wsi_pipeline.grid.MAX_BLOCK_CELLS", 2)  # many blocks: the readers of both slides are busy
     shutil.copy(slide, tmp_path / "other.tiff")

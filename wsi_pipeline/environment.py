@@ -8,8 +8,8 @@ from wsi_pipeline import __version__
 from wsi_pipeline.machine import available_cores
 
 _PACKAGES = (
-    *("imagecodecs", "numpy", "openslide-python", "openslide-bin", "openvino", "scikit-image", "shapely", "tifffile"),
-    *("torch", "torchvision", "zarr"),
+    *("imagecodecs", "numpy", "opencv-python-headless", "openslide-python", "openslide-bin", "openvino", "shapely"),
+    *("tifffile", "torch", "torchvision", "zarr"),
 )
 
 

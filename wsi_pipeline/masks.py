@@ -13,6 +13,8 @@ MOSTLY = 0.8
 
 def distance_to(mask: Mask) -> NDArray[np.float32]:
     """Distance of each pixel to the next one of `mask`, [height, width], between centres; very far if it is empty."""
+    if not mask.size:  # OpenCV takes no empty pictures
+        return np.zeros(mask.shape, np.float32)
     return np.asarray(cv2.distanceTransform(_bytes(~mask), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
 
 
@@ -21,6 +23,8 @@ def nearest_piece(mask: Mask) -> NDArray[np.int32]:
 
     Pieces that touch at corners are one. The distances that are compared are right to 2 %.
     """
+    if not mask.size:
+        return np.zeros(mask.shape, np.int32)
     _, pieces = cv2.distanceTransformWithLabels(_bytes(~mask), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
     return np.asarray(pieces, np.int32)
 
@@ -73,6 +77,8 @@ def label(mask: Mask, *, corners: bool = False) -> tuple[NDArray[np.int32], NDAr
     Returns:
         Each pixel's piece, [height, width], 0 for none; and the pixels of each piece, [pieces + 1].
     """
+    if not mask.size:
+        return np.zeros(mask.shape, np.int32), np.zeros(1, np.int32)
     _, pieces, facts, _ = cv2.connectedComponentsWithStats(_bytes(mask), connectivity=8 if corners else 4)
     return np.asarray(pieces, np.int32), np.asarray(facts[:, cv2.CC_STAT_AREA], np.int32)
 

@@ -5,6 +5,7 @@ import atexit
 import gc
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -61,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _command(argv)
         finally:
-            sys.stdout.flush()  # at Python's end it would be too late to say what follows
+            if sys.stdout is not None:  # as it is where a service closed it
+                sys.stdout.flush()  # at Python's end it would be too late to say what follows
     except BrokenPipeError:
+        if not _reader_left():
+            raise  # it was another pipe
         # `head` and `grep -q` leave when they have read enough. Nothing is left to be said, nor anyone to hear it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
@@ -85,6 +89,17 @@ def _command(argv: Sequence[str] | None) -> int:
         print("\nwsi-pipeline: interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        written = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed, or no file
+        return False
+    pipe = select.poll()
+    pipe.register(written, 0)  # that it is broken is told unasked
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
 
 
 def _leave_quickly() -> None:

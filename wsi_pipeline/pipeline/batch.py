@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.environment import hardware, versions
@@ -31,7 +32,7 @@ JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
 """Runs jobs and yields their results in any order."""
 
 PlanAhead = Callable[[], Planned | None]
-"""Gives a slide's plan, which may have been made while something else was done."""
+"""Gives a slide's plan, once; it may have been made while something else was done."""
 
 
 def run(
@@ -113,11 +114,20 @@ def _report(out: Path, record: RunRecord) -> None:
 
 
 def _begin(jobs: Sequence[SlideJob]) -> PlanAhead:
-    """Plan the first slide, in a thread of its own, while PyTorch is imported."""
-    beside = ThreadPoolExecutor(1, thread_name_prefix="first slide")
-    planned = [beside.submit(plan_ahead, job) for job in jobs[:1]]
-    beside.shutdown(wait=False)
-    return planned[0].result if planned else lambda: None
+    """Plan the first slide, in a thread of its own, while PyTorch is imported. Its plan is given once.
+
+    The thread writes nothing and holds no process back: a run that cannot start ends at once, however slow the slide.
+    """
+    begun = [Future[Planned | None]()]
+
+    def plan(job: SlideJob, planned: Future[Planned | None]) -> None:
+        try:
+            planned.set_result(plan_ahead(job))
+        except BaseException as error:  # noqa: BLE001  (raised again where the plan is asked for)
+            planned.set_exception(error)
+
+    Thread(target=plan, args=(jobs[0], begun[0]), name="first slide", daemon=True).start()
+    return lambda: begun.pop().result()
 
 
 def run_here(

@@ -105,7 +105,7 @@ def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -
     """
     _check_folder(job)
     planned = ahead()
-    if planned is None:
+    if planned is None or (job.folder / SUMMARY_FILE).exists():  # a run that was ending meanwhile may have left one
         watch = Stopwatch()
         with watch.stage("open"):
             slide = job.source.open()
@@ -120,7 +120,7 @@ def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -
     identity = _identity(job, plan.info.fingerprint)
     with watch.stage("write"):
         heatmap = begin_heatmap(job, plan, get_bundle(job).card, identity)
-    from wsi_pipeline.feed import Feed  # with PyTorch, which may still be on its way
+    from wsi_pipeline.feed import Feed
 
     pending = [] if heatmap.complete else heatmap.pending()
     feed = Feed(job.source, plan.grid, pending, workers=settings.inference.workers)
