@@ -19,7 +19,7 @@ from wsi_pipeline.manifest import RunRecord, SlideResult, Summary, describe_erro
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
 from wsi_pipeline.pipeline.model import get_predictor
 from wsi_pipeline.pipeline.scores import CellProgress
-from wsi_pipeline.pipeline.slide import Planned, Prepared, plan_ahead, prepare, run_job
+from wsi_pipeline.pipeline.slide import PlanAhead, Planned, Prepared, plan_ahead, prepare, run_job
 from wsi_pipeline.prediction import choose_threshold, prediction_facts
 from wsi_pipeline.report import REPORT_FILE, write_report
 from wsi_pipeline.slides import find_slides
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 JobRunner = Callable[[Sequence[SlideJob], CellProgress], Iterator[SlideResult]]
 """Runs jobs and yields their results in any order."""
-
-PlanAhead = Callable[[], Planned | None]
-"""Gives a slide's plan, once; it may have been made while something else was done."""
 
 
 def run(

@@ -1,8 +1,9 @@
 """One slide, start to end: its pixels in, its map, regions, pictures and numbers out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,10 @@ class Planned:
     watch: Stopwatch
 
 
+PlanAhead = Callable[[], Planned | None]
+"""Gives what `plan_ahead` gave, once; it may have been made while something else was done."""
+
+
 def plan_ahead(job: SlideJob) -> Planned | None:
     """Plan a slide before the network's libraries are there; None for one with results, which may need no plan.
 
@@ -83,19 +88,16 @@ def plan_ahead(job: SlideJob) -> Planned | None:
     """
     if (job.folder / SUMMARY_FILE).exists():
         return None
-    watch = Stopwatch()
-    with watch.stage("open"):
-        slide = job.source.open()
-    with slide:
+    with _opened(job) as (slide, watch):
         return _plan(job, slide, watch)
 
 
-def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -> Prepared | Summary:
+def prepare(job: SlideJob, ahead: PlanAhead = lambda: None) -> Prepared | Summary:
     """Open a slide, lay its cells, begin its map and start to read, which `finish` or closing the feed ends.
 
     Args:
         job: The slide.
-        ahead: Gives what `plan_ahead` gave, where that was done.
+        ahead: Gives its plan, where that was begun before.
 
     Returns:
         The slide, or the summary of one that was run before.
@@ -103,13 +105,12 @@ def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -
     Raises:
         WsiPipelineError: where the slide or its output folder is at fault.
     """
+    from wsi_pipeline.feed import Feed
+
     _check_folder(job)
     planned = ahead()
     if planned is None or (job.folder / SUMMARY_FILE).exists():  # a run that was ending meanwhile may have left one
-        watch = Stopwatch()
-        with watch.stage("open"):
-            slide = job.source.open()
-        with slide:
+        with _opened(job) as (slide, watch):
             earlier = _earlier(job, slide.info.fingerprint)
             if earlier is not None:
                 return earlier
@@ -120,12 +121,20 @@ def prepare(job: SlideJob, ahead: Callable[[], Planned | None] = lambda: None) -
     identity = _identity(job, plan.info.fingerprint)
     with watch.stage("write"):
         heatmap = begin_heatmap(job, plan, get_bundle(job).card, identity)
-    from wsi_pipeline.feed import Feed
-
     pending = [] if heatmap.complete else heatmap.pending()
     feed = Feed(job.source, plan.grid, pending, workers=settings.inference.workers)
     watch.pause()
     return Prepared(job=job, identity=identity, plan=plan, heatmap=heatmap, feed=feed, watch=watch)
+
+
+@contextmanager
+def _opened(job: SlideJob) -> Iterator[tuple[Slide, Stopwatch]]:
+    """The slide, and the watch that its time is counted on from now on."""
+    watch = Stopwatch()
+    with watch.stage("open"):
+        slide = job.source.open()
+    with slide:
+        yield slide, watch
 
 
 def _plan(job: SlideJob, slide: Slide, watch: Stopwatch) -> Planned:
