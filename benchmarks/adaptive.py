@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import ENGINES, Report, parser, print_table
@@ -124,7 +123,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     work = args.work / "adaptive"
     make_folder(work)
     bundle = load_bundle(args.model)
-    predictor = Predictor(bundle=bundle, device=torch.device("cpu"), engine=args.engine, precision=args.precision)
+    predictor = Predictor(bundle=bundle, device="cpu", engine=args.engine, precision=args.precision)
     threshold, found = bundle.card.threshold.value, dict[str, Any]()
     for square in find_squares(args.data, args.cases, args.side, work, bundle.view):
         rule = choose_rule(SETTINGS, bundle.card, square.grid)

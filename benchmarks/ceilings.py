@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from benchmarks.bundles import resnet18_bundle
 from benchmarks.measure import Row, cores, interleaved, summarise
@@ -29,6 +29,7 @@ from benchmarks.slides import CELL_PX, phantom_slide
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import WsiPipelineError
 from wsi_pipeline.grid import Grid
+from wsi_pipeline.inference.devices import kind_of
 from wsi_pipeline.inference.network import DEFAULT_BATCH, BatchNetwork
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.bundle import load_bundle
@@ -114,13 +115,12 @@ def network_burst(
     Raises:
         WsiPipelineError: where the engine does not run here.
     """
-    place = torch.device(device)
-    batch = batch or DEFAULT_BATCH[place.type]
-    network = BatchNetwork(bundle, place, batch_size=batch, engine=engine, precision=precision)
+    batch = batch or DEFAULT_BATCH[kind_of(device)]
+    network = BatchNetwork(bundle, device, batch_size=batch, engine=engine, precision=precision)
     side = bundle.card.patch_size_px
-    made = torch.Generator().manual_seed(0)
+    made = np.random.default_rng(0)
     shape = (batch, side, side, 3)
-    resident = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=made).to(place) for _ in range(_RESIDENT)]
+    resident = [network.arrays.take(made.integers(0, 256, shape, np.uint8)) for _ in range(_RESIDENT)]
     for fields in resident:
         network.fetch(network.submit(fields))
 

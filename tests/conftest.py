@@ -14,3 +14,9 @@ def data_dir() -> Path:
     if not folder.is_dir():
         unavailable(f"no real data at {folder} (set WSI_PIPELINE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_networks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Converted networks are kept for these tests alone, not in the user's own folder."""
+    os.environ["WSI_PIPELINE_CACHE"] = str(tmp_path_factory.mktemp("kept"))

@@ -34,10 +34,12 @@ def loaded_after(statement: str) -> set[str]:
     [
         "wsi_pipeline",
         "wsi_pipeline.cli",
+        "wsi_pipeline.feed",
         "wsi_pipeline.heatmap",
+        "wsi_pipeline.inference",
         "wsi_pipeline.inspection",
         "wsi_pipeline.models.bundle",
-        "wsi_pipeline.pipeline",  # plans the first slide while torch is imported
+        "wsi_pipeline.pipeline",
         "wsi_pipeline.report",
         "wsi_pipeline.slides",
     ],

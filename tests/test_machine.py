@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from wsi_pipeline.machine import available_cores, available_memory, cpu_quota
+from wsi_pipeline import machine
+from wsi_pipeline.machine import available_cores, available_memory, compute_threads, cpu_quota, may_have_gpu
 
 
 @pytest.fixture
@@ -60,3 +61,39 @@ def test_cores_are_those_of_the_process_within_its_quota(monkeypatch, quota, cor
     monkeypatch.setattr("wsi_pipeline.machine.cpu_quota", lambda: quota)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert len(available_cores()) == min(allowed, cores or allowed)
+
+
+def test_threads_are_as_many_as_processor_cores_or_as_asked(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert 1 <= compute_threads() <= len(available_cores())
+    siblings = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
+    monkeypatch.setattr(machine, "_allowed_cores", lambda: list(siblings))
+    monkeypatch.setattr(machine, "_word", lambda file: siblings[int(file.parts[-3].removeprefix("cpu"))])
+    for quota, expected in ((math.inf, 2), (3.0, 2), (1.0, 1)):
+        monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
+        assert compute_threads() == expected
+    monkeypatch.setattr(machine, "_word", lambda file: "")  # a system that does not say
+    monkeypatch.setattr(machine, "cpu_quota", lambda: math.inf)
+    assert compute_threads() == 4
+    for asked, expected in (("3", 3), ("0", 4), ("many", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert compute_threads() == expected
+
+
+def test_a_gpu_may_be_there_where_a_driver_is(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: name)
+    monkeypatch.delitem(machine.sys.modules, "torch", raising=False)
+    assert may_have_gpu()
+    monkeypatch.setattr(machine.ctypes, "CDLL", missing)
+    assert may_have_gpu() == machine.Path("/dev/kfd").exists()
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    assert may_have_gpu()
+
+
+def test_torch_is_asked_where_it_is_there_already(monkeypatch):
+    monkeypatch.setitem(machine.sys.modules, "torch", machine)
+    assert may_have_gpu()

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from wsi_pipeline.errors import BundleError, ConfigError, OutputError, SlideNotF
 from wsi_pipeline.geometry import Box
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.locks import folder_lock
-from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.pipeline import batch
 from wsi_pipeline.pipeline import slide as slide_module
 from wsi_pipeline.slides import open_slide
@@ -457,7 +455,7 @@ def test_the_next_slide_is_made_ready_while_one_is_in_the_network(tmp_path, slid
 
 
 def test_the_first_slide_is_planned_while_the_network_is_built(tmp_path, slide, settings, monkeypatch):
-    planned, plan = threading.Event(), slide_module.plan_slide
+    planned, plan, load = threading.Event(), slide_module.plan_slide, batch.get_predictor
     calls = []
 
     def plans(*given):
@@ -465,17 +463,12 @@ def test_the_first_slide_is_planned_while_the_network_is_built(tmp_path, slide, 
         planned.set()
         return plan(*given)
 
-    def opened(name):
-        bundle = load_bundle(name)
-
-        def build():
-            assert planned.wait(60)
-            return bundle.build()
-
-        return replace(bundle, build=build)
+    def loads(job):
+        assert planned.wait(60)
+        return load(job)
 
     monkeypatch.setattr(slide_module, "plan_slide", plans)
-    monkeypatch.setattr(batch, "load_bundle", opened)
+    monkeypatch.setattr(batch, "get_predictor", loads)
     for status in ("done", "skipped"):  # what has results is not planned
         record = pipeline.run([str(slide)], tmp_path / "out", settings)
         assert [result.status for result in record.results] == [status]
@@ -484,7 +477,7 @@ def test_the_first_slide_is_planned_while_the_network_is_built(tmp_path, slide, 
 
 def test_results_that_come_while_the_network_is_built_are_not_overwritten(tmp_path, slide, settings, monkeypatch):
     """Another run of the same folder may be ending; the first slide was planned before this one had the lock."""
-    planned, ahead = threading.Event(), slide_module.plan_ahead
+    planned, ahead, load = threading.Event(), slide_module.plan_ahead, batch.get_predictor
     other = settings.model_copy(update={"regions": settings.regions.model_copy(update={"threshold": 0.5})})
 
     def plans(job):
@@ -493,19 +486,14 @@ def test_results_that_come_while_the_network_is_built_are_not_overwritten(tmp_pa
         finally:
             planned.set()
 
-    def opened(name):
-        bundle = load_bundle(name)
-
-        def build():
-            assert planned.wait(60)
-            monkeypatch.undo()
-            pipeline.run([str(slide)], tmp_path / "out", settings)
-            return bundle.build()
-
-        return replace(bundle, build=build)
+    def loads(job):
+        assert planned.wait(60)
+        monkeypatch.undo()
+        pipeline.run([str(slide)], tmp_path / "out", settings)
+        return load(job)
 
     monkeypatch.setattr(batch, "plan_ahead", plans)
-    monkeypatch.setattr(batch, "load_bundle", opened)
+    monkeypatch.setattr(batch, "get_predictor", loads)
     (result,) = pipeline.run([str(slide)], tmp_path / "out", other).results
     assert (result.status, result.error["type"]) == ("failed", "ResultsMismatchError")
 
@@ -514,13 +502,10 @@ def test_a_run_that_cannot_start_waits_for_no_slide(tmp_path, slide, settings, m
     goes_on = threading.Event()
     monkeypatch.setattr(batch, "plan_ahead", lambda job: goes_on.wait(60) and None)
 
-    def opened(name):
-        def build():
-            raise BundleError(name, "does not fit")
+    def loads(job):
+        raise BundleError(job.bundle, "does not fit")
 
-        return replace(load_bundle(name), build=build)
-
-    monkeypatch.setattr(batch, "load_bundle", opened)
+    monkeypatch.setattr(batch, "get_predictor", loads)
     with pytest.raises(BundleError):
         pipeline.run([str(slide)], tmp_path / "out", settings)
     (waiting,) = (thread for thread in threading.enumerate() if thread.name == "first slide")

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from wsi_pipeline import __version__
+from wsi_pipeline.inference.devices import gpu_names
 from wsi_pipeline.machine import available_cores
 
 _PACKAGES = (
@@ -26,12 +27,10 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Operating system, processor, cores that this process may use, and GPUs."""
-    import torch
-
     return {
         "system": platform.platform(),
         "machine": platform.machine(),
         "host": platform.node(),
         "cores": len(available_cores()),
-        "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
+        "gpus": gpu_names(),
     }

@@ -9,11 +9,9 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Self
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
 from wsi_pipeline.errors import SlideReadError, WsiPipelineError
 from wsi_pipeline.grid import Block, Grid
+from wsi_pipeline.inference.devices import cuda_available
 from wsi_pipeline.machine import available_cores, available_memory
 from wsi_pipeline.patches import BlockReader, PixelBlock
 from wsi_pipeline.readplan import Readers, choose_readers, share_out, take_turns
@@ -96,7 +94,7 @@ def _choose(grid: Grid, blocks: Sequence[Block], workers: int | None) -> Readers
         workers=workers,
         cores=len(available_cores()),
         memory=available_memory(),
-        processes=torch.cuda.is_available(),
+        processes=cuda_available(),
     )
 
 
@@ -107,7 +105,7 @@ class _Threads:
         waiting = max(1, (readers.ahead - 1) * len(strips))
         self._items: queue.Queue[PixelBlock | BaseException | None] = queue.Queue(waiting)
         self._stopped = threading.Event()
-        self._pin = torch.cuda.is_available()
+        self._pin = cuda_available()
         self._threads = [
             threading.Thread(
                 target=self._read, args=(BlockReader(source, grid), strip), name=f"reader {n}", daemon=True
@@ -157,7 +155,7 @@ class _Threads:
         return False
 
 
-class _Blocks(Dataset["PixelBlock | WsiPipelineError"]):
+class _Blocks:
     """Blocks of one slide for the loader's processes; a slide that cannot be opened is returned as its error."""
 
     def __init__(self, source: SlideSource, grid: Grid, blocks: Sequence[Block]) -> None:
@@ -168,7 +166,7 @@ class _Blocks(Dataset["PixelBlock | WsiPipelineError"]):
 
     def __getitem__(self, index: int) -> PixelBlock | WsiPipelineError:
         try:
-            return self._reader.read(self._blocks[index])
+            return self._reader.read(self._blocks[index]).share()
         except WsiPipelineError as error:
             # The loader would rebuild an exception from its message alone and lose its parts.
             return error
@@ -178,13 +176,15 @@ class _Processes:
     """Processes of torch's DataLoader. Item n goes to process ``n % count``, so each reads its own strip."""
 
     def __init__(self, source: SlideSource, grid: Grid, strips: Sequence[Sequence[Block]], readers: Readers) -> None:
+        from torch.utils.data import DataLoader
+
         self._slide = source.path
         loader: DataLoader[PixelBlock | WsiPipelineError] = DataLoader(
-            _Blocks(source, grid, take_turns(strips)),
+            _Blocks(source, grid, take_turns(strips)),  # type: ignore[arg-type]  # it has what is needed of a Dataset
             batch_size=None,
             num_workers=len(strips),
             prefetch_factor=readers.ahead,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=cuda_available(),
             multiprocessing_context=worker_context(),
             worker_init_fn=end_with_parent,
         )
@@ -222,10 +222,10 @@ def end_with_parent(worker: int) -> None:
 def worker_context() -> BaseContext:
     """How workers start: forkserver keeps threads and CUDA of this process out of them; Windows has only spawn.
 
-    The server imports this module once, so that a worker starts in milliseconds.
+    The server imports this module and torch once, so that a worker starts in milliseconds.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "torch.utils.data"])
     return context

@@ -1,7 +1,9 @@
 """What this process may use of the machine: cores and memory, as the scheduler and the container allow them."""
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,11 +15,42 @@ _UNLIMITED = 1 << 60
 
 def available_cores() -> Sequence[int]:
     """Cores that this process may use: those it may run on, but no more than the container's share of time."""
-    if hasattr(os, "sched_getaffinity"):
-        cores: Sequence[int] = sorted(os.sched_getaffinity(0))
-    else:
-        cores = range(os.cpu_count() or 1)
+    cores = _allowed_cores()
     return cores[: max(1, math.floor(cpu_quota() + 0.5))] if cpu_quota() < len(cores) else cores
+
+
+def _allowed_cores() -> Sequence[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+def compute_threads() -> int:
+    """Threads to compute with: ``OMP_NUM_THREADS``, or one for each processor core that this process may use.
+
+    Two hardware threads of one core count once: they share what multiplies.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    siblings = Path("/sys/devices/system/cpu")
+    cores = _allowed_cores()
+    physical = {_word(siblings / f"cpu{core}/topology/thread_siblings_list") or str(core) for core in cores}
+    return min(len(physical), len(available_cores()))
+
+
+def may_have_gpu() -> bool:
+    """Whether there is a driver of a GPU that torch could use; whether it can, only torch knows.
+
+    Its import takes seconds. Where it is imported already, it may as well be asked.
+    """
+    if "torch" in sys.modules or sys.platform == "darwin" or Path("/dev/kfd").exists():  # Apple's, AMD's
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def cpu_quota(root: Path = _ROOT, own: Path = _OWN) -> float:

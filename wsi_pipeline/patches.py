@@ -4,15 +4,18 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import SlideReadError
 from wsi_pipeline.grid import Block, Grid
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.slides.source import SlideSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALLEST_READ_PX = 256
 """A block that cannot be read is halved until its cells span no more level-0 pixels than this: one native tile."""
@@ -23,9 +26,10 @@ class PixelBlock:
     """The pixels of one block; fields of view are cut from them on the device."""
 
     block: Block
-    pixels: torch.Tensor
-    """uint8 RGB, [height, width, 3]: the raster at the model's resolution."""
-    windows: torch.Tensor
+    pixels: "NDArray[np.uint8] | Tensor"
+    """uint8 RGB, [height, width, 3]: the raster at the model's resolution. A tensor between processes and in
+    page-locked memory, else an array."""
+    windows: NDArray[np.int64]
     """int64, [n, 2]: (x, y) of each cell's field of view inside `pixels`."""
     readable: NDArray[np.bool_]
     """[n]: False where the file's pixels could not be decoded."""
@@ -44,7 +48,16 @@ class PixelBlock:
 
     def pin_memory(self) -> "PixelBlock":
         """The same with its pixels where a GPU fetches them without a copy; the loader calls this."""
-        return replace(self, pixels=self.pixels.pin_memory())
+        return replace(self, pixels=self._tensor().pin_memory())
+
+    def share(self) -> "PixelBlock":
+        """The same with its pixels as a tensor, which torch hands from process to process without a copy."""
+        return replace(self, pixels=self._tensor())
+
+    def _tensor(self) -> "Tensor":
+        import torch
+
+        return torch.as_tensor(self.pixels)
 
 
 class BlockReader:
@@ -68,8 +81,8 @@ class BlockReader:
         after = self._decoded()
         return PixelBlock(
             block=block,
-            pixels=torch.from_numpy(pixels),
-            windows=torch.from_numpy(self.grid.windows(block.cells) - np.array([box.x, box.y])),
+            pixels=pixels,
+            windows=self.grid.windows(block.cells) - np.array([box.x, box.y]),
             readable=readable,
             seconds=time.perf_counter() - started,
             started=started,

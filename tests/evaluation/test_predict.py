@@ -11,7 +11,7 @@ from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.base import ModelBundle
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def predictor(bundle, **more):

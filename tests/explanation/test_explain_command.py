@@ -148,14 +148,13 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path, data, bundle, capsys):
 
 @pytest.mark.data
 def test_the_shipped_model_finds_more_evidence_in_carcinoma(data_dir):
-    import torch
 
     from wsi_pipeline.datasets import open_dataset
     from wsi_pipeline.explanation.patches import explain_patches
     from wsi_pipeline.models.bundle import load_bundle
 
     dataset = open_dataset(data_dir / "idc" / "sample-a.zip")
-    found = explain_patches(load_bundle("idc-resnet18"), dataset, device=torch.device("cpu"), count=48)
+    found = explain_patches(load_bundle("idc-resnet18"), dataset, device="cpu", count=48)
     mean = {
         label: np.mean(
             [one.mean() for one, patch in zip(found.evidence, found.patches, strict=True) if patch.label == label]

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from spots import BLUE, RED, SIDE, blank, card_for, noise, spot_evidence, spots_bundle, with_spot
 
@@ -23,7 +22,7 @@ from wsi_pipeline.geometry import Size
 from wsi_pipeline.models.card import Threshold
 from wsi_pipeline.sheet import MARGIN, Sheet
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 class Spotted(PatchDataset):

@@ -20,7 +20,7 @@ from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.slides.source import SlideSource
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 SPOT = (820, 310, 80, 60)
 """(x, y, width, height) of the one place with evidence, level-0 px."""
 SETTINGS = {

@@ -1,6 +1,7 @@
 """The plain path, step by step, that every engine is held to; and networks small enough to try them all."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.models.ensemble import Ensemble
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def plain_probabilities(bundle, fields):
@@ -57,7 +58,7 @@ def bundle_of(architecture, classes=2, **card):
         again.load_state_dict(state)
         return again
 
-    return replace(shipped, card=shipped.card.model_copy(update=own | card), build=build)
+    return replace(shipped, card=shipped.card.model_copy(update=own | card), digest=uuid4().hex, build=build)
 
 
 def ensemble_of(*members):
@@ -69,6 +70,7 @@ def ensemble_of(*members):
     return replace(
         members[0],
         card=first.model_copy(update=own),
+        digest=uuid4().hex,
         build=lambda: Ensemble([Member(member.build(), member.card) for member in members]).eval(),
     )
 

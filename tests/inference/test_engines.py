@@ -112,14 +112,14 @@ def test_no_probability_depends_on_its_company(engine, precision, batch_size):
     ],
 )
 def test_what_auto_means(engine, precision, device, expected):
-    choice = choose_engine(engine, precision, torch.device(device))
+    choice = choose_engine(engine, precision, device)
     assert (choice.engine, choice.arithmetic) == expected
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
 def test_mixed_precision_is_what_the_gpu_computes_natively(monkeypatch, native, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native)
-    assert choose_engine("auto", "auto", torch.device("cuda")).arithmetic == expected
+    assert choose_engine("auto", "auto", "cuda").arithmetic == expected
 
 
 def without_openvino(monkeypatch):
@@ -146,7 +146,7 @@ def test_without_openvino_auto_is_torch_and_asking_for_it_says_how_to_get_it(mon
 )
 def test_what_does_not_go_together_is_refused(engine, precision, device, expected):
     with pytest.raises(ConfigError, match=expected):
-        choose_engine(engine, precision, torch.device(device))
+        choose_engine(engine, precision, device)
 
 
 def test_a_bundle_without_an_int8_network_says_how_to_make_one():
@@ -164,7 +164,7 @@ class Stubborn(torch.nn.Module):
 def test_where_openvino_does_not_take_the_network_auto_is_torch(caplog):
     from dataclasses import replace
 
-    bundle = replace(bundle_of("idc-cnn"), build=lambda: Stubborn().eval())
+    bundle = replace(bundle_of("idc-cnn"), digest="stubborn", build=lambda: Stubborn().eval())
     with pytest.raises(InferenceError, match=r"engine openvino: cannot take this network .*--engine torch"):
         predictor(bundle, "openvino", 9)
     with caplog.at_level("INFO"):
@@ -187,10 +187,10 @@ def test_the_run_path_takes_no_compiler_along():
     import subprocess
 
     code = (
-        "import sys, torch\n"
+        "import sys\n"
         "from wsi_pipeline.inference import Predictor\n"
         "from wsi_pipeline.models.bundle import load_bundle\n"
-        "Predictor(bundle=load_bundle('idc-resnet18'), device=torch.device('cpu'), batch_size=2, engine='torch')\n"
+        "Predictor(bundle=load_bundle('idc-resnet18'), device='cpu', batch_size=2, engine='torch')\n"
         "print(sorted({'torchvision', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsi_pipeline.inference.replicas import each_device, share_blocks
+from wsi_pipeline.inference.devices import each_device
+from wsi_pipeline.inference.replicas import share_blocks
 
 
 def one_by_one(blocks):
@@ -93,6 +94,6 @@ def test_who_stops_listening_stops_the_work():
 
 def test_a_device_by_number_or_of_another_kind_stands_for_itself(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert [str(device) for device in each_device(torch.device("cuda"))] == ["cuda:0", "cuda:1", "cuda:2"]
-    assert each_device(torch.device("cuda:1")) == [torch.device("cuda:1")]
-    assert each_device(torch.device("cpu")) == [torch.device("cpu")]
+    assert each_device("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert each_device("cuda:1") == ["cuda:1"]
+    assert each_device("cpu") == ["cpu"]

@@ -269,5 +269,5 @@ def test_the_shipped_bundles_do_not_take_glass_for_tumour(name):
     colours = np.array([(v, v, v) for v in (225, 235, 245, 255)] + [(245, 240, 245), (230, 225, 235), (245, 240, 225)])
     flat = np.broadcast_to(colours[:, None, None], (len(colours), 50, 50, 3))
     glass = np.concatenate([flat, np.clip(flat + rng.normal(0, 3, flat.shape), 0, 255)]).astype(np.uint8)
-    found = Predictor(bundle=bundle, device=torch.device("cpu"), engine="torch").probabilities(glass)
+    found = Predictor(bundle=bundle, device="cpu", engine="torch").probabilities(glass)
     assert found[:, bundle.positive].max() < bundle.card.threshold.value / 2

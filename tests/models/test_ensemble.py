@@ -56,9 +56,9 @@ def test_an_ensemble_says_the_mean_of_its_members_calibrated_probabilities(whole
     images = torch.rand(3, 3, SIDE, SIDE)
     with torch.inference_mode():
         logits, members = network(images), network.member_probabilities(images)
-    assert members.shape == (2, 3, 2)
-    torch.testing.assert_close(members[:, :, 1], torch.tensor([[0.8] * 3, [0.25] * 3]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(logits.exp(), members.mean(0))
+    assert members.shape == (3, 2, 2)
+    torch.testing.assert_close(members[:, :, 1], torch.tensor([[0.8, 0.25]] * 3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(logits.exp(), members.mean(1))
     torch.testing.assert_close(logits.softmax(1)[:, 1], torch.full((3,), (0.8 + 0.25) / 2), atol=1e-3, rtol=0)
 
 
@@ -82,12 +82,7 @@ def test_members_see_what_they_see_by_themselves(tmp_path):
     whole = save_ensemble(tmp_path / "three", members, members[2].card)
     fields = torch.randint(0, 256, (5, SIDE, SIDE, 3), dtype=torch.uint8)
     alone, together = (
-        np.stack(
-            [
-                Predictor(bundle=bundle, device=torch.device("cpu"), batch_size=5).probabilities(fields)
-                for bundle in bundles
-            ]
-        )
+        np.stack([Predictor(bundle=bundle, device="cpu", batch_size=5).probabilities(fields) for bundle in bundles])
         for bundles in (members, [whole])
     )
     assert np.ptp(alone[..., 1]) > 0.01
@@ -97,7 +92,7 @@ def test_members_see_what_they_see_by_themselves(tmp_path):
 def test_the_ensembles_own_calibration_comes_after_the_mean(tmp_path, pair):
     own = card(patch_size_px=SIDE, input_px=SIDE, temperature=2.0, bias=(0.0, 0.5))
     whole = save_ensemble(tmp_path / "calibrated", pair, own)
-    predictor = Predictor(bundle=whole, device=torch.device("cpu"), batch_size=1)
+    predictor = Predictor(bundle=whole, device="cpu", batch_size=1)
     (found,) = predictor.probabilities(torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8))[:, 1]
     odds = (0.525 / 0.475) ** 0.5 * np.exp(0.5)
     assert found == pytest.approx(odds / (1 + odds), abs=1e-3)

@@ -121,7 +121,7 @@ def test_the_network_that_ships_knows_red_from_grey(trained):
     dataset, _, bundle = trained
     import torch
 
-    predictor = Predictor(bundle=bundle, device=torch.device("cpu"), batch_size=32)
+    predictor = Predictor(bundle=bundle, device="cpu", batch_size=32)
     fields = torch.from_numpy(np.stack([dataset.read(n) for n in range(len(dataset))]))
     assert roc_auc_score(dataset.labels, predictor.probabilities(fields)[:, 1]) > 0.95
 

@@ -71,7 +71,7 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
 def test_its_figures_are_those_of_the_weights_as_they_ship(bundle, patches):
     dataset = open_dataset(patches)
     split = json.loads((bundle.path / "split.json").read_text())
-    predictor = Predictor(bundle=load_bundle(bundle.path), device=torch.device("cpu"))
+    predictor = Predictor(bundle=load_bundle(bundle.path), device="cpu")
     for part in ("validation", "test"):
         rows = np.flatnonzero(np.isin(dataset.groups, split[part]))
         probability = predictor.probabilities(load_images(dataset, rows))[:, 1]

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -15,8 +14,10 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import DEFAULT_BATCH, Predictor
-from wsi_pipeline.inference.network import symmetries
+from wsi_pipeline.inference.arrays import HostArrays
+from wsi_pipeline.inference.devices import Device, kind_of
 from wsi_pipeline.models.card import Card
+from wsi_pipeline.scoring.calibration import calibrate
 
 THUMB_PX = 8
 """Side of the pictures that a case is put together from again."""
@@ -56,9 +57,9 @@ class Predictions:
     unreadable: tuple[Unreadable, ...]
 
 
-def batch_size(card: Card, device: torch.device, patches: int) -> int:
+def batch_size(card: Card, device: Device, patches: int) -> int:
     """Fields of view in a batch: fewer where they are large, and never many more than there are."""
-    usual = DEFAULT_BATCH[device.type] * (_USUAL_PX / max(card.input_px, _USUAL_PX)) ** 2
+    usual = DEFAULT_BATCH[kind_of(device)] * (_USUAL_PX / max(card.input_px, _USUAL_PX)) ** 2
     return max(1, min(int(usual), patches))
 
 
@@ -119,15 +120,13 @@ def _answers(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probabilities before and after calibration, [n, classes] each."""
     card = predictor.bundle.card
-    bias = torch.tensor(card.bias or [0.0] * len(card.class_names))
-    images = torch.from_numpy(fields).permute(0, 3, 1, 2)
     before, after = [], []
-    for turned in symmetries(images) if tta else (images,):
-        logits = torch.from_numpy(predictor.logits(turned.permute(0, 2, 3, 1)))
-        before.append(torch.softmax(logits, 1))
+    for turned in HostArrays().symmetries(fields) if tta else (fields,):
+        logits = predictor.logits(turned)
+        before.append(calibrate(logits))
         # The same steps as the predictor's own, so that a map of the same patches is equal to the last bit.
-        after.append(torch.softmax(logits / card.temperature + bias, 1))
-    return torch.stack(before).mean(0).numpy(), torch.stack(after).mean(0).numpy()
+        after.append(calibrate(logits, card.temperature, card.bias))
+    return np.stack(before, 1).mean(1), np.stack(after, 1).mean(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from wsi_pipeline.errors import BundleError, ConfigError, InferenceError
 from wsi_pipeline.evaluation.predict import batch_size as default_batch
 from wsi_pipeline.explanation.script import open_script
-from wsi_pipeline.inference.network import symmetries
+from wsi_pipeline.inference.devices import Device
+from wsi_pipeline.inference.torch_arrays import symmetries
 from wsi_pipeline.models.architectures import gradcam_layer
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
@@ -34,7 +35,7 @@ def gradcam(
     bundle: ModelBundle,
     fields: NDArray[np.uint8],
     class_index: int,
-    device: torch.device,
+    device: Device,
     *,
     symmetries: bool = True,
     batch_size: int | None = None,
@@ -74,7 +75,7 @@ class GradCam:
     """
 
     def __init__(
-        self, bundle: ModelBundle, device: torch.device, *, symmetries: bool = True, batch_size: int | None = None
+        self, bundle: ModelBundle, device: Device, *, symmetries: bool = True, batch_size: int | None = None
     ) -> None:
         self.bundle, self.device = bundle, device
         self._symmetries, self._batch_size = symmetries, batch_size
@@ -102,14 +103,14 @@ class GradCam:
     def _evidence(self, member: "_Explained", rgb: Tensor, class_index: int, side: int) -> Tensor:
         if not self._symmetries:
             return member.evidence(rgb, class_index, side)
-        turned = [member.evidence(form.contiguous(), class_index, side) for form in symmetries(rgb)]
+        turned = [member.evidence(form.contiguous(), class_index, side) for form in symmetries(rgb, (-2, -1))]
         return torch.stack([_turn_back(evidence, n) for n, evidence in enumerate(turned)]).mean(0)
 
 
 class _Explained:
     """One network and the stage of it that is looked at."""
 
-    def __init__(self, member: Member, bundle: ModelBundle, device: torch.device) -> None:
+    def __init__(self, member: Member, bundle: ModelBundle, device: Device) -> None:
         self._where = f"network {bundle.card.name}"
         self._member = member.to(device).eval().requires_grad_(False)
         if isinstance(member.network, torch.jit.ScriptModule):

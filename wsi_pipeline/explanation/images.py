@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.datasets import fit_size
@@ -15,6 +14,7 @@ from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.explanation.patches import MAX_PATCHES, ExplainedPatches, Patch, find_class, tell_unreadable
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.scoring.metrics import call
 
@@ -26,7 +26,7 @@ def explain_images(
     bundle: ModelBundle,
     paths: Sequence[Path],
     *,
-    device: torch.device,
+    device: Device,
     class_name: str | None = None,
     batch: int | None = None,
 ) -> ExplainedPatches:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.datasets import load_images
@@ -19,6 +18,7 @@ from wsi_pipeline.explanation.choose import Pick, certainty, choose, rank
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.scoring.metrics import call
@@ -68,7 +68,7 @@ def explain_patches(
     bundle: ModelBundle,
     dataset: PatchDataset,
     *,
-    device: torch.device,
+    device: Device,
     class_name: str | None = None,
     count: int = 24,
     pick: Pick = "mixed",
@@ -148,7 +148,7 @@ class _Chosen:
 def _choose(
     bundle: ModelBundle,
     dataset: PatchDataset,
-    device: torch.device,
+    device: Device,
     *,
     count: int,
     pick: Pick,

@@ -5,7 +5,6 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -32,6 +31,7 @@ from wsi_pipeline.feed import read_blocks
 from wsi_pipeline.geometry import Box, Scale, Thumbnail
 from wsi_pipeline.grid import UPSAMPLE_TOLERANCE, CellSpec, Grid, plan_grid
 from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.plan import SlidePlan, plan_slide
@@ -86,7 +86,7 @@ def explain_region(
     bundle: ModelBundle,
     settings: Settings,
     *,
-    device: torch.device,
+    device: Device,
     region: str | None = None,
     class_name: str | None = None,
     batch: int | None = None,

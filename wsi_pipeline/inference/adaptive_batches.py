@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wsi_pipeline.grid import Block
 from wsi_pipeline.inference.adaptive import Refinement, Rule
-from wsi_pipeline.inference.fields import cut_fields
+from wsi_pipeline.inference.arrays import Array
+from wsi_pipeline.inference.devices import kind_of
 from wsi_pipeline.inference.network import BatchNetwork
 from wsi_pipeline.patches import PixelBlock
 
@@ -37,9 +36,9 @@ class RefinedBlock:
 class _Open:
     block: Block
     refinement: Refinement
-    pixels: Tensor | None
+    pixels: Array | None
     """On the device, until no more of its cells are wanted."""
-    windows: Tensor
+    windows: NDArray[np.int64]
     """[cells, 2], on the host."""
     sent: int = 0
     """Of the wanted cells, those that went into the network."""
@@ -56,13 +55,13 @@ class _Open:
 
     @property
     def bytes(self) -> int:
-        return 0 if self.pixels is None else self.pixels.nbytes
+        return 0 if self.pixels is None else int(self.pixels.nbytes)
 
-    def take(self, count: int) -> Tensor:
+    def take(self, count: int) -> NDArray[np.int64]:
         """The windows of the next wanted cells."""
         cells = self.refinement.wanted[self.sent : self.sent + count]
         self.sent += len(cells)
-        return self.windows[torch.from_numpy(cells)]
+        return self.windows[cells]
 
     def give(self, answers: Columns) -> None:
         """What the network says of cells that were taken; with the last of them, the next are named."""
@@ -85,7 +84,6 @@ class AdaptiveBatches:
     Args:
         network: On its device.
         rule: Where to refine.
-        send: Brings a tensor to the network's device.
         counted: Notes the time spent on the network.
     """
 
@@ -94,14 +92,13 @@ class AdaptiveBatches:
         network: BatchNetwork,
         rule: Rule,
         *,
-        send: Callable[[Tensor], Tensor],
         counted: Callable[[], AbstractContextManager[object]],
     ) -> None:
-        self._network, self._rule, self._send, self._counted = network, rule, send, counted
+        self._network, self._rule, self._counted = network, rule, counted
         self._size = network.bundle.card.patch_size_px
         self._open, self._flying = deque[_Open](), deque[_Flying]()
         # On a GPU the next batch is under way before the last one's answers are looked at.
-        self._ahead = 1 if network.device.type == "cuda" else 0
+        self._ahead = 1 if kind_of(network.device) == "cuda" else 0
 
     def refine(self, blocks: Iterable[PixelBlock]) -> Iterator[RefinedBlock]:
         """Each block, in order.
@@ -122,7 +119,7 @@ class AdaptiveBatches:
 
     def _begin(self, pixels: PixelBlock) -> _Open:
         refinement = Refinement(pixels.block, pixels.readable, self._network.columns, self._rule)
-        on_device = pixels.pixels.to(self._network.device, non_blocking=True) if len(refinement.wanted) else None
+        on_device = self._network.arrays.take(pixels.pixels) if len(refinement.wanted) else None
         return _Open(block=pixels.block, refinement=refinement, pixels=on_device, windows=pixels.windows)
 
     def _full(self) -> bool:
@@ -144,16 +141,17 @@ class AdaptiveBatches:
             start += count
 
     def _submit(self) -> bool:
-        left, taken, parts = self._network.batch_size, list[tuple[_Open, int]](), list[Tensor]()
+        left, taken, parts = self._network.batch_size, list[tuple[_Open, int]](), list[Array]()
+        arrays = self._network.arrays
         for opened in self._open:
             if left and opened.unsent and opened.pixels is not None:
-                windows = self._send(opened.take(left))
-                parts.append(cut_fields(opened.pixels, windows, self._size))
+                windows = opened.take(left)
+                parts.append(arrays.cut(opened.pixels, arrays.take(windows), self._size))
                 taken.append((opened, len(windows)))
                 left -= len(windows)
         if not taken:
             return False
-        found = self._network.submit(parts[0] if len(parts) == 1 else torch.cat(parts))
+        found = self._network.submit(arrays.join(parts))
         self._flying.append((taken, self._network.send(found)))
         return True
 

@@ -35,7 +35,7 @@ class FieldNetwork(nn.Module):
     def forward(self, fields: Tensor) -> Tensor:
         """From uint8 RGB [n, size, size, 3] to float32 logits [n, classes].
 
-        Of an ensemble, to its members' probabilities [members, n, classes].
+        Of an ensemble, to its members' probabilities [n, members, classes].
         """
         # Channels last in memory all the way: permuting what lies like that moves nothing.
         x = (fields.float() * self.scale + self.shift).permute(0, 3, 1, 2)
@@ -44,18 +44,3 @@ class FieldNetwork(nn.Module):
         ask = self.network.member_probabilities if isinstance(self.network, Ensemble) else self.network
         answers: Tensor = ask(x)
         return answers.float()
-
-
-def cut_fields(pixels: Tensor, windows: Tensor, size: int) -> Tensor:
-    """Fields of view out of a block's pixels, where those lie.
-
-    Args:
-        pixels: uint8 [height, width, 3].
-        windows: int64 [n, 2], (x, y) of their top left corners.
-        size: Their side.
-
-    Returns:
-        uint8 [n, size, size, 3].
-    """
-    x, y = windows.unbind(1)
-    return pixels.unfold(0, size, 1).unfold(1, size, 1)[y, x].permute(0, 2, 3, 1)

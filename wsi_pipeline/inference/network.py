@@ -10,30 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wsi_pipeline.config import EngineName, InferenceSettings, Precision
-from wsi_pipeline.errors import ConfigError, InferenceError
+from wsi_pipeline.errors import InferenceError
+from wsi_pipeline.inference.arrays import Answers, Array, Arrays
+from wsi_pipeline.inference.devices import Device, choose_device
 from wsi_pipeline.inference.engines import Choice, Engine, choose_engine, make_engine
-from wsi_pipeline.models.bundle import ModelBundle
+from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.scoring.calibration import calibrate
 
 DEFAULT_BATCH = {"cpu": 256, "mps": 512, "cuda": 1024}
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ConfigError: where the device asked for is not there.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(device for device in ("cuda", "mps", "cpu") if there[device]))
-    if not there[name]:
-        raise ConfigError("device", f"this machine has no {name} device that torch can use", "Use --device auto.")
-    return torch.device(name)
 
 
 def choose(inference: InferenceSettings) -> Choice:
@@ -45,13 +32,6 @@ def choose(inference: InferenceSettings) -> Choice:
     return choose_engine(inference.engine, inference.precision, choose_device(inference.device))
 
 
-def symmetries(batch: Tensor) -> Iterator[Tensor]:
-    """The 8 turned and mirrored forms of [n, channels, side, side], the batch itself first."""
-    for mirrored in (batch, batch.flip(-1)):
-        for quarters in range(4):
-            yield torch.rot90(mirrored, quarters, (-2, -1))
-
-
 class BatchNetwork:
     """A bundle's network, ready on its device, that always sees batches of the same shape.
 
@@ -61,7 +41,7 @@ class BatchNetwork:
     def __init__(
         self,
         bundle: ModelBundle,
-        device: torch.device,
+        device: Device,
         *,
         batch_size: int,
         engine: EngineName = "auto",
@@ -77,7 +57,11 @@ class BatchNetwork:
                 f"the network gives {self.engine.classes} classes, the card names {len(card.class_names)}",
                 "The card and the weights are not of one bundle.",
             )
-        self._bias = torch.tensor(card.bias or [0.0] * len(card.class_names), device=device)
+
+    @property
+    def arrays(self) -> Arrays:
+        """Where its fields of view are cut and its answers lie."""
+        return self.engine.arrays
 
     @property
     def gives_spread(self) -> bool:
@@ -86,98 +70,98 @@ class BatchNetwork:
 
     @property
     def columns(self) -> int:
-        """Of what `score` gives: the classes, and the spread where there is one."""
+        """Of what `fetch` gives: the classes, and the spread where there is one."""
         return self.engine.classes + self.gives_spread
 
-    def score(self, fields: Tensor) -> NDArray[np.float32]:
+    def submit(self, fields: Array) -> Array:
+        """Show the network a batch.
+
+        Args:
+            fields: uint8 [n, size_px, size_px, 3] of `arrays`; n is at most the batch size.
+
+        Returns:
+            Its answers [n, ...], which may still be being computed; parts of them, joined or not, go to `fetch`.
+
+        Raises:
+            InferenceError: where the network fails.
+        """
+        return self._run(fields, self.arrays.symmetries if self.tta else lambda batch: iter([batch]))
+
+    def submit_logits(self, fields: Array) -> Array:
+        """The same of the fields as they lie, for `fetch_logits`."""
+        return self._run(fields, lambda batch: iter([batch]))
+
+    def fetch(self, answers: Array) -> NDArray[np.float32]:
         """Calibrated probabilities, and the positive class's spread in a last column where there is one.
 
         Args:
-            fields: uint8 [n, size_px, size_px, 3] on the device; n is at most the batch size.
+            answers: What was submitted.
 
         Returns:
             float32 [n, classes], or [n, classes + 1] where `gives_spread`.
 
         Raises:
-            InferenceError: where the network fails or its outputs are not finite.
-        """
-        return self.fetch(self.submit(fields))
-
-    def submit(self, fields: Tensor) -> Tensor:
-        """The same, left on the device, where it may still be being computed; see `fetch`."""
-        return self._run(fields, self._score)
-
-    def submit_logits(self, fields: Tensor) -> Tensor:
-        """Logits float32 [n, classes] of the fields as they lie, before any calibration; else as `submit`."""
-        return self._run(fields, lambda batch: self._answer(batch)[0])
-
-    def fetch(self, found: Tensor) -> NDArray[np.float32]:
-        """Bring what was submitted to the host.
-
-        Raises:
             InferenceError: where the network failed or its outputs are not finite.
         """
-        return self.send(found)()
+        return self.send(answers)()
 
-    def send(self, found: Tensor) -> Callable[[], NDArray[np.float32]]:
-        """Start on bringing it, and give what waits for it: meanwhile the GPU goes on with what is submitted next."""
-        arrived: torch.cuda.Event | None = None
-        if found.is_cuda:
-            host = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-            with torch.cuda.device(found.device):
-                host.copy_(found, non_blocking=True)
-                arrived = torch.cuda.Event()
-                arrived.record()
-            found = host
+    def send(self, answers: Array) -> Callable[[], NDArray[np.float32]]:
+        """Start on `fetch`, and give what waits for it: meanwhile a GPU goes on with what is submitted next."""
+        arrive = self.arrays.send(answers)
 
         def wait() -> NDArray[np.float32]:
             with self._faults():
-                if arrived is not None:
-                    arrived.synchronize()
-                values: NDArray[np.float32] = found.cpu().numpy()
-            if not np.isfinite(values).all():
-                hint = "Try --precision fp32; else the weights are damaged."
-                raise InferenceError(self._where, "gave scores that are not finite", hint)
-            return values
+                found = arrive()
+            return self._finite(self._columns(found))
 
         return wait
 
-    def _score(self, batch: Tensor) -> Tensor:
-        probabilities, opinions = [], []
-        for turned in symmetries(batch.permute(0, 3, 1, 2)) if self.tta else (batch.permute(0, 3, 1, 2),):
-            logits, members = self._answer(turned.permute(0, 2, 3, 1).contiguous())
-            calibrated = torch.softmax(logits / self.bundle.card.temperature + self._bias, 1)
-            probabilities.append(calibrated)
-            opinions.append((calibrated[None] if members is None else members)[..., self.bundle.positive])
-        mean = torch.stack(probabilities).mean(0)
+    def fetch_logits(self, answers: Array) -> NDArray[np.float32]:
+        """Logits float32 [n, classes], before any calibration, of what `submit_logits` gave; raises as `fetch`."""
+        with self._faults():
+            found = self.arrays.send(answers)()
+        return self._finite(self._logits(found)[:, 0])
+
+    def _columns(self, answers: Answers) -> NDArray[np.float32]:
+        logits = self._logits(answers)
+        classes = logits.shape[2]
+        card = self.bundle.card
+        with np.errstate(invalid="ignore"):  # what is not finite is told by `_finite`
+            calibrated = calibrate(logits.reshape(-1, classes), card.temperature, card.bias).reshape(logits.shape)
+        mean: NDArray[np.float32] = calibrated.mean(1)
         if not self.gives_spread:
             return mean
-        return torch.cat([mean, torch.cat(opinions).std(0, correction=0)[:, None]], 1)
+        opinions = (calibrated if self.engine.members is None else answers)[..., self.bundle.positive]
+        return np.column_stack([mean, opinions.reshape(len(opinions), -1).std(1)])
 
-    def _answer(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits [n, classes], and for an ensemble its members' probabilities [members, n, classes]."""
-        answers = self.engine(batch)
+    def _logits(self, answers: Answers) -> NDArray[np.float32]:
+        """[n, forms, classes]; of an ensemble, logarithms of its members' mean probability."""
         if self.engine.members is None:
-            return answers, None
-        return answers.mean(0).clamp_min(torch.finfo(torch.float32).tiny).log(), answers
+            return answers
+        logits: NDArray[np.float32] = np.log(np.maximum(answers.mean(2), np.finfo(np.float32).tiny))
+        return logits
 
-    @torch.inference_mode()
-    def _run(self, fields: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    def _run(self, fields: Array, forms: Callable[[Array], Iterator[Array]]) -> Array:
         with self._faults():
-            missing = self.batch_size - len(fields)
-            filled = torch.cat([fields, fields.new_zeros(missing, *fields.shape[1:])]) if missing else fields
-            return compute(filled.contiguous())[: len(fields)]
+            batch = self.arrays.fill(fields, self.batch_size)
+            return self.arrays.stack([self.engine(form) for form in forms(batch)])[: len(fields)]
+
+    def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(values).all():
+            hint = "Try --precision fp32; else the weights are damaged."
+            raise InferenceError(self._where, "gave scores that are not finite", hint)
+        return values
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            smaller = f"Try --batch-size {max(1, self.batch_size // 2)}."
-            raise InferenceError(self._where, "the device's memory is full", smaller) from error
         except InferenceError:
             raise
         except RuntimeError as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's
+                smaller = f"Try --batch-size {max(1, self.batch_size // 2)}."
+                raise InferenceError(self._where, "the device's memory is full", smaller) from error
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
             raise InferenceError(self._where, f"failed ({reason})") from error
 

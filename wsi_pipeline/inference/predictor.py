@@ -8,24 +8,23 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from wsi_pipeline.config import Arithmetic, EngineName, Precision
 from wsi_pipeline.grid import Block
 from wsi_pipeline.inference.adaptive import Rule
 from wsi_pipeline.inference.adaptive_batches import AdaptiveBatches
-from wsi_pipeline.inference.fields import cut_fields
+from wsi_pipeline.inference.arrays import Array
+from wsi_pipeline.inference.devices import Device, each_device, kind_of
 from wsi_pipeline.inference.network import DEFAULT_BATCH, BatchNetwork
-from wsi_pipeline.inference.replicas import each_device, share_blocks
+from wsi_pipeline.inference.replicas import share_blocks
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.patches import PixelBlock
 from wsi_pipeline.timing import note
 
-Fields = Tensor | NDArray[np.uint8]
-"""Fields of view, uint8 RGB [n, size_px, size_px, 3]."""
+Fields = Array
+"""Fields of view in this machine's memory, uint8 RGB [n, size_px, size_px, 3]: a numpy array or a torch tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +46,12 @@ class _Open:
 
     block: Block
     readable: NDArray[np.bool_]
-    pixels: Tensor
-    windows: Tensor
+    pixels: Array
+    windows: Array
     """Of the readable cells, on the device like the pixels."""
     cut: int = 0
     """Cells that went into the network."""
-    answers: list[Tensor] = field(default_factory=list)
+    answers: list[Array] = field(default_factory=list)
     """What came back, in order: it stays on the device until the block is whole."""
 
     @property
@@ -102,7 +101,7 @@ class Predictor:
     """
 
     bundle: ModelBundle
-    device: torch.device
+    device: Device
     """``cuda`` without a number is all GPUs: each has its own network, and they share the blocks."""
     batch_size: int | None = None
     """Fields of view in a batch; None for `DEFAULT_BATCH` of the device."""
@@ -114,7 +113,7 @@ class Predictor:
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
-        self._batch = self.batch_size or DEFAULT_BATCH[self.device.type]
+        self._batch = self.batch_size or DEFAULT_BATCH[kind_of(self.device)]
         first, *others = each_device(self.device)
         self.device = first
         self._network = BatchNetwork(
@@ -174,7 +173,7 @@ class Predictor:
         return self._predict if rule is None else partial(self._refine, rule)
 
     def _refine(self, rule: Rule, blocks: Iterable[PixelBlock]) -> Iterator[ScoredBlock]:
-        batches = AdaptiveBatches(self._network, rule, send=self._send, counted=self._counted)
+        batches = AdaptiveBatches(self._network, rule, counted=self._counted)
         for refined in batches.refine(self._timed(blocks)):
             scores, spread = self._split(refined.columns)
             yield ScoredBlock(block=refined.block, scores=scores, spread=spread, evaluated=refined.evaluated)
@@ -183,7 +182,7 @@ class Predictor:
         self, blocks: Iterable[PixelBlock], on_cells: Callable[[int], None] = lambda _: None
     ) -> Iterator[ScoredBlock]:
         pending, leaving = deque[_Open](), deque[_Leaving]()
-        ahead = 1 if self.device.type == "cuda" else 0
+        ahead = 1 if kind_of(self.device) == "cuda" else 0
         for block in self._timed(blocks):
             with self._counted():
                 pending.append(self._open(block))
@@ -222,7 +221,8 @@ class Predictor:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        return self._split(self._in_batches(fields, self._network.submit, self._network.columns))
+        network = self._network
+        return self._split(self._in_batches(fields, network.submit, network.fetch, network.columns))
 
     def logits(self, fields: Fields) -> NDArray[np.float32]:
         """Raw logits, float32 [n, classes], of fields of view as they lie: no calibration, no symmetries.
@@ -230,22 +230,24 @@ class Predictor:
         Raises:
             InferenceError: where the network fails or its outputs are not finite.
         """
-        return self._in_batches(fields, self._network.submit_logits, self._network.engine.classes)
+        network = self._network
+        return self._in_batches(fields, network.submit_logits, network.fetch_logits, network.engine.classes)
 
-    def _in_batches(self, fields: Fields, submit: Callable[[Tensor], Tensor], columns: int) -> NDArray[np.float32]:
-        source = torch.as_tensor(fields)
-        found = [torch.empty(0, columns, device=self.device)]
-        for start in tqdm(range(0, len(source), self._batch), "network", disable=None, leave=False, delay=2):
+    def _in_batches(
+        self,
+        fields: Fields,
+        submit: Callable[[Array], Array],
+        fetch: Callable[[Array], NDArray[np.float32]],
+        columns: int,
+    ) -> NDArray[np.float32]:
+        if not len(fields):
+            return np.empty((0, columns), np.float32)
+        found, arrays = list[Array](), self._network.arrays
+        for start in tqdm(range(0, len(fields), self._batch), "network", disable=None, leave=False, delay=2):
             with self._counted():
-                found.append(submit(self._send(source[start : start + self._batch])))
+                found.append(submit(arrays.take(fields[start : start + self._batch])))
         with self._counted():
-            return self._network.fetch(torch.cat(found))
-
-    def _send(self, values: Tensor) -> Tensor:
-        """To the device; from page-locked memory, while the GPU goes on."""
-        if self.device.type != "cuda":
-            return values.to(self.device)
-        return values.contiguous().pin_memory().to(self.device, non_blocking=True)
+            return fetch(arrays.join(found))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -272,30 +274,34 @@ class Predictor:
         return _Open(
             block=block.block,
             readable=block.readable,
-            pixels=block.pixels.to(self.device, non_blocking=True),
-            windows=self._send(block.windows[torch.from_numpy(block.readable)]),
+            pixels=self._network.arrays.take(block.pixels),
+            windows=self._network.arrays.take(block.windows[block.readable]),
         )
 
     def _submit(self, pending: Iterable[_Open], count: int) -> None:
         """One batch into the network: the first `count` cells that were not there yet."""
-        taken: list[tuple[_Open, Tensor]] = []
+        taken, arrays = list[tuple[_Open, Array]](), self._network.arrays
         for opened in pending:
             if count and opened.uncut:
                 windows = opened.windows[opened.cut :][:count]
-                taken.append((opened, cut_fields(opened.pixels, windows, self.bundle.card.patch_size_px)))
+                taken.append((opened, arrays.cut(opened.pixels, windows, self.bundle.card.patch_size_px)))
                 opened.cut += len(windows)
                 count -= len(windows)
-        parts = [fields for _, fields in taken]
-        answers = self._network.submit(parts[0] if len(parts) == 1 else torch.cat(parts))
-        for (opened, _), part in zip(taken, answers.split([len(fields) for fields in parts]), strict=True):
-            opened.answers.append(part)
+        answers, start = self._network.submit(arrays.join([fields for _, fields in taken])), 0
+        for opened, fields in taken:
+            opened.answers.append(answers[start : start + len(fields)])
+            start += len(fields)
 
     def _whole(self, pending: deque[_Open]) -> Iterator[_Leaving]:
         """Blocks, from the first on, of which every cell went through the network: their scores start for the host."""
         while pending and not pending[0].uncut:
             done = pending.popleft()
-            empty = torch.empty(0, self._network.columns, device=self.device)
-            yield done.block, done.readable, self._network.send(torch.cat([empty, *done.answers]))
+            network = self._network
+            arrive = network.send(network.arrays.join(done.answers)) if done.answers else self._nothing
+            yield done.block, done.readable, arrive
+
+    def _nothing(self) -> NDArray[np.float32]:
+        return np.empty((0, self._network.columns), np.float32)
 
     def _land(self, leaving: _Leaving) -> ScoredBlock:
         block, readable, arrive = leaving

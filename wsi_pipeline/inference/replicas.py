@@ -6,17 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-import torch
-
 Block = TypeVar("Block")
 Scored = TypeVar("Scored")
-
-
-def each_device(device: torch.device) -> list[torch.device]:
-    """The devices that a name stands for: ``cuda`` without a number is every GPU that this process may use."""
-    if device.type == "cuda" and device.index is None:
-        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    return [device]
 
 
 def share_blocks(

@@ -47,11 +47,11 @@ class Ensemble(nn.Module):
 
         Its softmax is that mean, so that the ensemble can be calibrated like any network.
         """
-        return torch.logsumexp(self._log_probabilities(rgb), 0) - log(len(self.members))
+        return torch.logsumexp(self._log_probabilities(rgb), 1) - log(len(self.members))
 
     def member_probabilities(self, rgb: Tensor) -> Tensor:
-        """From RGB in 0..1, [n, 3, h, w], to each member's calibrated probabilities, float32 [members, n, classes]."""
+        """From RGB in 0..1, [n, 3, h, w], to each member's calibrated probabilities, float32 [n, members, classes]."""
         return self._log_probabilities(rgb).exp()
 
     def _log_probabilities(self, rgb: Tensor) -> Tensor:
-        return torch.stack([member(rgb) for member in self.members])
+        return torch.stack([member(rgb) for member in self.members], 1)

@@ -64,9 +64,12 @@ def run(
     _check_start(settings, bundle)
     paths = find_slides(inputs)
     jobs = plan_jobs(paths, out.absolute(), settings, bundle.path.absolute(), bundle.digest, overwrite=overwrite)
-    runner = runner or partial(run_here, first=_begin(jobs))
-    with stage("start-up"):
-        bundle.build()  # whether weights and card fit each other; with it comes PyTorch, whose import takes seconds
+    if runner is None:
+        runner = partial(run_here, first=_begin(jobs))
+        with stage("load network"):
+            get_predictor(jobs[0])
+    else:
+        bundle.build()  # whether weights and card fit each other: it is loaded elsewhere, for each slide
     with folder_lock(out):
         record = RunRecord(
             folder=out,
@@ -111,7 +114,7 @@ def _report(out: Path, record: RunRecord) -> None:
 
 
 def _begin(jobs: Sequence[SlideJob]) -> PlanAhead:
-    """Plan the first slide, in a thread of its own, while PyTorch is imported. Its plan is given once.
+    """Plan the first slide, in a thread of its own, while the network is loaded. Its plan is given once.
 
     The thread writes nothing and holds no process back: a run that cannot start ends at once, however slow the slide.
     """
@@ -136,21 +139,10 @@ def run_here(
         jobs: The slides.
         on_cells: Called as cells are done.
         first: Gives the plan of the first, where it was begun before.
-
-    Raises:
-        BundleError: where the network cannot be built.
-        ConfigError: where this machine has no such device.
     """
-    from wsi_pipeline.inference import choose_device
-
-    for device in {job.settings.inference.device for job in jobs}:
-        choose_device(device)
     with ThreadPoolExecutor(1, thread_name_prefix="next slide") as pool:
         coming = deque(pool.submit(prepare, job, first) for job in jobs[:1])
         try:
-            for job in jobs[:1]:
-                with stage("load network"):
-                    get_predictor(job)
             for job, following in zip(jobs, [*jobs[1:], None], strict=True):
                 ready = coming.popleft()
                 with stage("wait for slide"):

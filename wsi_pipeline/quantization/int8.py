@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ConfigError, InferenceError
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.inference.engines.choose import INSTALL
-from wsi_pipeline.inference.engines.openvino_engine import convert
+from wsi_pipeline.inference.engines.to_openvino import convert
 from wsi_pipeline.inference.fields import FieldNetwork
 from wsi_pipeline.models.base import file_sha256
 from wsi_pipeline.models.bundle import ModelBundle

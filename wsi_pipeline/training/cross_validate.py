@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import ThresholdAim
@@ -90,7 +89,7 @@ def cross_validate(
             _, fitted = build_and_fit(dataset, train, None, recipe, folder=folder / f"fold-{number}", device=device)
             if fitted.main:  # else this is a helper process of a training on several GPUs, which measures nothing
                 draft = draft_bundle(folder / f"fold-{number}" / "draft", fitted, dataset, recipe)
-                logits[held_out] = predict_logits(draft, dataset, held_out, device=torch.device(choose_device(device)))
+                logits[held_out] = predict_logits(draft, dataset, held_out, device=choose_device(device))
         every = np.arange(len(dataset))
         if is_helper():
             build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)

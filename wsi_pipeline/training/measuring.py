@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.splits import Split
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference.devices import Device, kind_of
 from wsi_pipeline.models.bundle import ModelBundle, save_bundle
 from wsi_pipeline.models.card import Card, Threshold, Weights
 from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases
@@ -93,7 +93,7 @@ def predict_logits(
     dataset: PatchDataset,
     indices: Indices,
     *,
-    device: torch.device,
+    device: Device,
     images: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """Raw logits, float32 [len(indices), classes], of a bundle on some patches of a data set.
@@ -123,9 +123,9 @@ def predict_logits(
     return np.concatenate(found)
 
 
-def _batch(side: int, device: torch.device, patches: int) -> int:
+def _batch(side: int, device: Device, patches: int) -> int:
     """Fields of view in a batch: about as many pixels as 256 patches of 50 px on a CPU, 1024 of 96 px on a GPU."""
-    pixels = 256 * 50**2 if device.type == "cpu" else 1024 * 96**2
+    pixels = 256 * 50**2 if kind_of(device) == "cpu" else 1024 * 96**2
     return int(np.clip(pixels // side**2, 1, min(1024, max(patches, 1))))
 
 
@@ -134,7 +134,7 @@ def measure(
     dataset: PatchDataset,
     split: Split,
     *,
-    device: torch.device,
+    device: Device,
     aim: ThresholdAim = "balanced_accuracy",
     images: NDArray[np.uint8] | None = None,
 ) -> Measured:

@@ -41,7 +41,7 @@ class Teacher:
         if self._predictor is None:
             precision: Precision = "bf16" if mixed else "fp32"
             self._predictor = Predictor(
-                bundle=self._bundle, device=patches.device, batch_size=len(patches), precision=precision
+                bundle=self._bundle, device=str(patches.device), batch_size=len(patches), precision=precision
             )
         said = torch.from_numpy(self._predictor.logits(fields)).softmax(1).to(targets.device)
         return targets * (1 - self._weight) + said * self._weight

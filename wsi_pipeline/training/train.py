@@ -170,7 +170,7 @@ def _train_on(
     if not fitted.main:
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
-    where = torch.device(choose_device(device))
+    where = choose_device(device)
     return start, fitted, measure(draft, dataset, split, device=where, aim=recipe.threshold)
 
 

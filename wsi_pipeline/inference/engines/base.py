@@ -2,9 +2,8 @@
 
 from typing import Protocol
 
-from torch import Tensor
-
 from wsi_pipeline.config import Arithmetic
+from wsi_pipeline.inference.arrays import Array, Arrays
 
 
 class Engine(Protocol):
@@ -19,15 +18,20 @@ class Engine(Protocol):
     members: int | None
     """Networks that answer; None where it is one, and no ensemble."""
 
-    def __call__(self, fields: Tensor) -> Tensor:
+    @property
+    def arrays(self) -> Arrays:
+        """Where its fields of view and answers lie."""
+        ...
+
+    def __call__(self, fields: Array) -> Array:
         """Answer a batch.
 
         Args:
-            fields: uint8 RGB [batch, size, size, 3], contiguous, on the engine's device.
+            fields: uint8 RGB [batch, size, size, 3] of `arrays`, contiguous.
 
         Returns:
-            float32 on the same device: logits [batch, classes], or of an ensemble its members' probabilities
-            [members, batch, classes]. On a GPU it may still be being computed.
+            float32, in the same place: logits [batch, classes], or of an ensemble its members' probabilities
+            [batch, members, classes]. On a GPU it may still be being computed.
 
         Raises:
             RuntimeError: where the network fails.

@@ -3,21 +3,18 @@
 import logging
 from pathlib import Path
 
-import torch
-
 from wsi_pipeline.config import EngineName, Precision
 from wsi_pipeline.errors import BundleError, InferenceError
+from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.inference.engines.base import Engine
 from wsi_pipeline.inference.engines.choose import OPENVINO, Choice, choose_engine
-from wsi_pipeline.inference.fields import FieldNetwork
-from wsi_pipeline.inference.rewrite import SmallMaps
 from wsi_pipeline.models.base import ModelBundle
 
 log = logging.getLogger(__name__)
 
 
 def make_engine(
-    bundle: ModelBundle, device: torch.device, *, engine: EngineName, precision: Precision, batch_size: int
+    bundle: ModelBundle, device: Device, *, engine: EngineName, precision: Precision, batch_size: int
 ) -> Engine:
     """Load a bundle's network into an engine.
 
@@ -39,24 +36,22 @@ def make_engine(
         return _make(bundle, device, Choice(engine="torch", arithmetic=choice.arithmetic), batch_size)
 
 
-def _make(bundle: ModelBundle, device: torch.device, choice: Choice, batch_size: int) -> Engine:
+def _make(bundle: ModelBundle, device: Device, choice: Choice, batch_size: int) -> Engine:
     size = bundle.card.patch_size_px
     if choice.engine in OPENVINO:
-        from wsi_pipeline.inference.engines.openvino_engine import OpenVinoEngine, convert, read
+        from wsi_pipeline.inference.engines.conversions import open_converted
+        from wsi_pipeline.inference.engines.openvino_engine import OpenVinoEngine, read
 
         if choice.engine == "openvino-int8":
             model = read(_int8(bundle))
         else:
-            model = convert(_network(bundle, "winograd" if choice.arithmetic == "fp32" else "products"), size_px=size)
+            model = open_converted(bundle, "winograd" if choice.arithmetic == "fp32" else "products")
         return OpenVinoEngine(model, arithmetic=choice.arithmetic, batch_size=batch_size, size_px=size)
     from wsi_pipeline.inference.engines.torch_engine import TorchEngine
+    from wsi_pipeline.inference.fields import FieldNetwork
 
-    network, compiled = _network(bundle, "convolutions"), choice.engine == "compile"
+    network, compiled = FieldNetwork(bundle.build(), bundle.card).eval(), choice.engine == "compile"
     return TorchEngine(network, device, size_px=size, arithmetic=choice.arithmetic, compiled=compiled)
-
-
-def _network(bundle: ModelBundle, small_maps: SmallMaps) -> FieldNetwork:
-    return FieldNetwork(bundle.build(), bundle.card, small_maps).eval()
 
 
 def _int8(bundle: ModelBundle) -> Path:

@@ -1,0 +1,127 @@
+"""Networks that were converted once are read again without PyTorch, unless something about them changed."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from plain import CPU, bundle_of, plain_probabilities, random_fields
+
+from wsi_pipeline.errors import BundleError
+from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference.engines import conversions, to_openvino
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv(conversions.FOLDER_VARIABLE, str(tmp_path / "kept"))
+    return tmp_path / "kept" / "networks"
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Of each network that is converted, how its small maps are written."""
+    convert, found = to_openvino.convert, []
+
+    def counted(network, *, size_px):
+        found.append(size_px)
+        return convert(network, size_px=size_px)
+
+    monkeypatch.setattr(to_openvino, "convert", counted)
+    return found
+
+
+def answers(bundle, fields, **more):
+    predictor = Predictor(bundle=bundle, device=CPU, batch_size=8, engine="openvino", **more)
+    assert predictor.facts["engine"] == "openvino"
+    return predictor.probabilities(fields)
+
+
+def test_a_network_is_converted_once_and_says_the_same_when_it_is_read_again(kept, converted):
+    bundle, fields = bundle_of("idc-cnn"), random_fields(9)
+    first = answers(bundle, fields)
+    assert np.array_equal(answers(bundle, fields), first)
+    assert len(converted) == len(list(kept.iterdir())) == 1
+    assert np.abs(first - plain_probabilities(bundle, fields)).max() < 1e-5
+
+
+def test_another_network_card_or_code_is_converted_by_itself(kept, converted, monkeypatch):
+    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
+    answers(bundle, fields)
+    answers(replace(bundle, digest="other weights"), fields)
+    answers(replace(bundle, card=bundle.card.model_copy(update={"mean": (0.1, 0.2, 0.3)})), fields)
+    monkeypatch.setattr(conversions, "version", lambda name: "another")
+    answers(bundle, fields)
+    assert len(converted) == len(list(kept.iterdir())) == 4
+
+
+@pytest.mark.parametrize("name", ["network.xml", "network.bin", "network.sha256"])
+@pytest.mark.parametrize("damage", ["altered", "cut short", "missing"])
+def test_what_is_not_as_it_was_written_is_converted_anew(kept, converted, name, damage):
+    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
+    first = answers(bundle, fields)
+    (file,) = kept.glob(f"*/{name}")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.unlink() if damage == "missing" else file.write_bytes(data if damage == "altered" else data[:-1])
+    assert np.array_equal(answers(bundle, fields), first)
+    assert np.array_equal(answers(bundle, fields), first)
+    assert len(converted) == 2
+
+
+def test_where_nothing_can_be_kept_a_run_goes_on(tmp_path, converted, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
+    for folder in ("", str(tmp_path / "file")):
+        monkeypatch.setenv(conversions.FOLDER_VARIABLE, folder)
+        assert np.abs(answers(bundle, fields) - plain_probabilities(bundle, fields)).max() < 1e-5
+    assert len(converted) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_was_not_used_for_the_longest_time_makes_room(kept, converted, monkeypatch):
+    monkeypatch.setattr(conversions, "MOST_KEPT", 2)
+    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
+    for digest in ("a", "b", "a", "c"):
+        answers(replace(bundle, digest=digest), fields)
+        for n, folder in enumerate(sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
+            os.utime(folder, (n, n))  # so that the order does not hang on the clock's steps
+    assert len(converted) == 3
+    assert len(list(kept.iterdir())) == 2
+    answers(replace(bundle, digest="a"), fields)
+    assert len(converted) == 3
+    answers(replace(bundle, digest="b"), fields)
+    assert len(converted) == 4
+
+
+def test_a_card_that_does_not_fit_its_weights_is_told(kept):
+    bundle = bundle_of("idc-cnn")
+
+    def build():
+        raise BundleError("model.safetensors", "does not fit")
+
+    with pytest.raises(BundleError, match="does not fit"):
+        answers(replace(bundle, build=build), random_fields(3))
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(("engine", "runs"), [("openvino", 2), ("openvino-int8", 1)])
+def test_a_kept_network_needs_no_torch(kept, engine, runs):
+    code = (
+        "import sys\n"
+        "from wsi_pipeline.inference import Predictor, choose_device\n"
+        "from wsi_pipeline.models.bundle import load_bundle\n"
+        "import numpy as np\n"
+        "bundle = load_bundle('idc-resnet18')\n"
+        f"predictor = Predictor(bundle=bundle, device='cpu', batch_size=4, engine={engine!r}, tta=True)\n"
+        "print(predictor.probabilities(np.zeros((5, 50, 50, 3), np.uint8)).tolist())\n"
+        "print('torch' in sys.modules)"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+        for _ in range(runs)
+    ]
+    assert found[-1][1] == "False"
+    assert found[0][0] == found[-1][0]
