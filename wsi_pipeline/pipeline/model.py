@@ -1,4 +1,4 @@
-"""The model of a run: opened at once, its network loaded, and PyTorch imported, when it is first asked for."""
+"""The model of a run: opened at once, its network loaded when it is first asked for."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
