@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -28,7 +29,7 @@ def _allowed_cores() -> Sequence[int]:
 def compute_threads() -> int:
     """Threads to compute with: ``OMP_NUM_THREADS``, or one for each processor core that this process may use.
 
-    Two hardware threads of one core count once: they share what multiplies.
+    Two hardware threads of one core count once, where the system tells them (Linux): they share what multiplies.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
@@ -40,17 +41,15 @@ def compute_threads() -> int:
 
 
 def may_have_gpu() -> bool:
-    """Whether there is a driver of a GPU that torch could use; whether it can, only torch knows.
-
-    Its import takes seconds. Where it is imported already, it may as well be asked.
-    """
-    if "torch" in sys.modules or sys.platform == "darwin" or Path("/dev/kfd").exists():  # Apple's, AMD's
+    """Whether there is a driver of a GPU that torch could use; whether it can, only torch knows, after its import."""
+    if sys.platform == "darwin" or any(Path(device).exists() for device in ("/dev/kfd", "/dev/dxg")):  # Apple, AMD, WSL
         return True
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
+    libraries = ("nvcuda.dll", "amdhip64.dll", "amdhip64_6.dll") if sys.platform == "win32" else ("libcuda.so.1",)
+    for library in libraries:
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
 
 
 def cpu_quota(root: Path = _ROOT, own: Path = _OWN) -> float:

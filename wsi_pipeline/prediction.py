@@ -60,7 +60,7 @@ def choose_rule(settings: Settings, card: Card, grid: Grid) -> "Rule | None":
     """
     if not settings.prediction.adaptive:
         return None
-    from wsi_pipeline.inference.adaptive import Rule  # takes torch along
+    from wsi_pipeline.inference.adaptive import Rule
 
     names = list(card.class_names)
     return Rule.suited(

@@ -10,7 +10,7 @@ from plain import CPU, bundle_of, ensemble_of, plain_probabilities, random_field
 
 from wsi_pipeline.errors import BundleError, ConfigError, InferenceError
 from wsi_pipeline.inference import Predictor
-from wsi_pipeline.inference.engines import choose_engine, make_engine
+from wsi_pipeline.inference.engines import choose_engine, make_engine, openvino_engine
 from wsi_pipeline.models.bundle import load_bundle
 
 EXACT = ["torch", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
@@ -152,6 +152,19 @@ def test_what_does_not_go_together_is_refused(engine, precision, device, expecte
 def test_a_bundle_without_an_int8_network_says_how_to_make_one():
     with pytest.raises(BundleError, match=r"has no int8 network\. .*wsi-pipeline quantize"):
         predictor(bundle_of("idc-cnn"), "openvino-int8")
+
+
+def test_an_int8_ensemble_of_an_older_version_is_refused(tmp_path):
+    """Its members came before the batch."""
+    import openvino
+    from openvino import opset13
+
+    fields = opset13.parameter([-1, 50, 50, 3], np.float32)
+    means = opset13.unsqueeze(opset13.reduce_mean(fields, [1, 2]), 0)
+    old = openvino.Model([opset13.concat([means, means], 0)], [fields])
+    openvino.save_model(old, tmp_path / "old.xml")
+    with pytest.raises(InferenceError, match=r"of an older version of this program\. Quantise anew"):
+        openvino_engine.read(tmp_path / "old.xml")
 
 
 class Stubborn(torch.nn.Module):

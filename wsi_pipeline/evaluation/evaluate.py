@@ -71,7 +71,7 @@ def predict(bundle: ModelBundle, dataset: PatchDataset, seen: Seen, options: Opt
     card, labels, device = bundle.card, map_labels(bundle.card, dataset), choose_device(options.device)
     size = options.batch_size or batch_size(card, device, len(dataset))
     predictor = Predictor(
-        bundle=bundle, device=device, batch_size=size, engine=options.engine, precision=options.precision
+        bundle=bundle, device=device, batch_size=size, engine=options.engine, precision=options.precision, keep=True
     )
     found = predict_dataset(dataset, predictor, tta=options.tta, thumbs=options.thumbs)
     if found.unreadable:

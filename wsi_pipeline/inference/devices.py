@@ -13,7 +13,13 @@ def choose_device(name: str) -> Device:
     Raises:
         ConfigError: where the device asked for is not there.
     """
-    there = {"cuda": cuda_available(), "mps": _mps_available(), "cpu": True}
+    if name == "auto" and not may_have_gpu():
+        return "cpu"
+    if name == "cpu":
+        return name
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, found in there.items() if found)
     if not there[name]:
@@ -51,11 +57,3 @@ def gpu_names() -> list[str]:
     import torch
 
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-
-
-def _mps_available() -> bool:
-    if not may_have_gpu():
-        return False
-    import torch
-
-    return torch.backends.mps.is_available()

@@ -47,10 +47,13 @@ class BatchNetwork:
         engine: EngineName = "auto",
         precision: Precision = "auto",
         tta: bool = False,
+        keep: bool = False,
     ) -> None:
         card = bundle.card
         self.bundle, self.device, self.batch_size, self.tta = bundle, device, batch_size, tta
-        self.engine: Engine = make_engine(bundle, device, engine=engine, precision=precision, batch_size=batch_size)
+        self.engine: Engine = make_engine(
+            bundle, device, engine=engine, precision=precision, batch_size=batch_size, keep=keep
+        )
         if self.engine.classes != len(card.class_names):
             raise InferenceError(
                 bundle.path,

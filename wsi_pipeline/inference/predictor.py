@@ -110,6 +110,8 @@ class Predictor:
     precision: Precision = "auto"
     tta: bool = False
     """Mean over the 8 symmetries of the square, at 8 times the work."""
+    keep: bool = False
+    """What an engine makes of the network is kept for, and taken from, other runs (see `engines.conversions`)."""
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,13 @@ class Predictor:
         first, *others = each_device(self.device)
         self.device = first
         self._network = BatchNetwork(
-            self.bundle, first, batch_size=self._batch, engine=self.engine, precision=self.precision, tta=self.tta
+            self.bundle,
+            first,
+            batch_size=self._batch,
+            engine=self.engine,
+            precision=self.precision,
+            tta=self.tta,
+            keep=self.keep,
         )
         self._others = [replace(self, device=device, seconds=Seconds()) for device in others]
 

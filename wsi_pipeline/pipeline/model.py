@@ -51,4 +51,5 @@ def _cached_predictor(bundle: str, digest: str, inference: InferenceSettings, *,
         engine=inference.engine,
         precision=inference.precision,
         tta=tta,
+        keep=True,
     )

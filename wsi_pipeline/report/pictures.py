@@ -4,6 +4,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +96,18 @@ def slide_pictures(folder: Path, slides: int) -> SlidePictures:
     """
     sheets = {name: _open(folder / name) for name in (OVERLAY, TISSUE, UNCERTAINTY)}
     room = PICTURE_BYTES * 4 / 3 / max(1, slides)
-    tried: dict[Rung, SlidePictures] = {}
 
-    def too_large(rung: Rung) -> bool:
-        tried[rung] = _at(sheets, rung)
-        return tried[rung].bytes > room
+    @cache
+    def at(rung: Rung) -> SlidePictures:
+        return _at(sheets, rung)
 
+    def has_room(rung: Rung) -> bool:
+        return at(rung).bytes <= room
+
+    if has_room(LADDER[0]):  # as it does but for hundreds of slides
+        return at(LADDER[0])
     # Sizes fall along the ladder, so halving finds the first that has room without making all of them.
-    first = bisect_left(LADDER[:-1], True, key=lambda rung: not too_large(rung))
-    return tried.get(LADDER[first]) or _at(sheets, LADDER[first])
+    return at(LADDER[bisect_left(LADDER[:-1], True, lo=1, key=has_room)])
 
 
 def _at(sheets: Mapping[str, _Sheet | None], rung: Rung) -> SlidePictures:

@@ -24,7 +24,7 @@ def choose_engine(engine: EngineName, precision: Precision, device: Device) -> C
     """Make the choices that ``auto`` leaves open.
 
     On a GPU ``auto`` is torch in mixed precision. On a CPU it is OpenVINO where that is installed, else torch, both in
-    fp32: OpenVINO starts half a second later and computes faster (docs/engines.md). int8 and, on a CPU, bf16 change the
+    fp32: OpenVINO computes faster (docs/engines.md). int8 and, on a CPU, bf16 change the
     numbers and are never chosen for the user.
 
     Raises:

@@ -51,9 +51,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise refusal(error) from error
         _check_precision(compiled, _HINTS[arithmetic])
-        batch, *many, self.classes = compiled.output(0).shape
-        if batch != self._part:
-            raise refusal("its answers do not have the batch first")
+        _, *many, self.classes = compiled.output(0).shape
         self.members: int | None = many[0] if many else None
         self._queue = openvino.AsyncInferQueue(compiled, streams)
         self._queue.set_callback(self._keep)
@@ -81,13 +79,16 @@ def read(path: Path) -> Any:
     import openvino
 
     try:
-        return openvino.Core().read_model(path)
+        model = openvino.Core().read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InferenceError(path, f"is no network that this OpenVINO reads ({reason})", "Quantise anew.") from error
+    if model.output(0).partial_shape[0].is_static:  # of an ensemble, members came first
+        raise InferenceError(path, "is of an older version of this program", "Quantise anew.")
+    return model
 
 
-def refusal(error: Exception | str) -> InferenceError:
+def refusal(error: Exception) -> InferenceError:
     """That OpenVINO does not take a network, and why."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return InferenceError("engine openvino", f"cannot take this network ({reason})", "Use --engine torch.")
