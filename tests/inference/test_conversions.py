@@ -109,11 +109,15 @@ def test_where_nothing_can_be_kept_a_run_goes_on(tmp_path, converted, monkeypatc
 
 
 def test_a_folder_that_may_not_be_entered_is_no_obstacle(kept, converted, monkeypatch):
-    def refused(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    is_dir = Path.is_dir
 
-    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
+    def refused(path):
+        if path.parent == kept:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
     monkeypatch.setattr(conversions.Path, "is_dir", refused)
+    bundle, fields = bundle_of("idc-cnn"), random_fields(3)
     assert np.abs(answers(bundle, fields) - plain_probabilities(bundle, fields)).max() < 1e-5
     assert len(converted) == 1
 
