@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import distributions, requires
 from pathlib import Path
 
 from wsi_pipeline.files import make_folder, write_json
@@ -85,7 +85,8 @@ def _install(python: Path, peer: Peer) -> None:
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _call([*pip, "--no-deps", peer.requirement])
     name = re.split(r"[=<>\[]", peer.requirement)[0]
-    asked = [line for line in _asked(python, _LIST.format(name=name)) if "extra ==" not in line]
+    asked = [*_asked(python, _LIST.format(name=name)), *(requires("torch") or ())]  # what torch needs is not linked
+    asked = [line for line in asked if "extra ==" not in line]
     wanted = [line for line in asked if not _TORCH.match(re.split(r"[^\w.-]", line)[0])]
     _call([*pip, *wanted, *peer.more])
 
