@@ -2,11 +2,20 @@
 
 import math
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from wsi_pipeline import machine
-from wsi_pipeline.machine import available_cores, available_memory, compute_threads, cpu_quota, may_have_gpu
+from wsi_pipeline.machine import (
+    available_cores,
+    available_memory,
+    compute_threads,
+    cpu_quota,
+    may_have_gpu,
+    share_freed_memory,
+)
 
 
 @pytest.fixture
@@ -96,3 +105,25 @@ def test_a_gpu_may_be_there_where_a_driver_is(monkeypatch):
     monkeypatch.setattr(machine.sys, "platform", "linux")
     monkeypatch.setattr(machine.Path, "exists", lambda path: str(path) == "/dev/kfd")
     assert may_have_gpu()
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"), [("linux", None, [(-8, 2)]), ("linux", "4", []), ("win32", None, [])]
+)
+def test_threads_share_two_pools_of_memory_unless_told_otherwise(monkeypatch, platform, variable, expected):
+    calls = []
+    library = SimpleNamespace(mallopt=lambda *given: calls.append(given))
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(machine.sys, "platform", platform)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    if variable:
+        monkeypatch.setenv("MALLOC_ARENA_MAX", variable)
+    share_freed_memory()
+    assert calls == expected
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())  # a C library without it
+    share_freed_memory()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_the_c_library_knows_the_option():
+    assert machine.ctypes.CDLL(None).mallopt(machine._M_ARENA_MAX, 0) == 1  # 0: as it is by itself

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wsi_pipeline.cli.common import add_settings, read_settings, report_failures
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.machine import share_freed_memory
 
 if TYPE_CHECKING:
     from wsi_pipeline.manifest import RunRecord
@@ -78,6 +79,7 @@ def _run_slides(args: argparse.Namespace, settings: Settings) -> "RunRecord":
 
     # Imports make objects by the hundred thousand, none of them garbage: looking for some takes a third of a second.
     gc.set_threshold(100_000)
+    share_freed_memory()
     with stage("start-up"):
         from wsi_pipeline import pipeline
         from wsi_pipeline.progress import Progress
