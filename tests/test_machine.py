@@ -2,7 +2,7 @@
 
 import math
 import os
-import sys
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -108,13 +108,13 @@ def test_a_gpu_may_be_there_where_a_driver_is(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("platform", "variable", "expected"), [("linux", None, [(-8, 2)]), ("linux", "4", []), ("win32", None, [])]
+    ("system", "variable", "expected"), [("linux", None, [(-8, 2)]), ("linux", "4", []), ("win32", None, [])]
 )
-def test_threads_share_two_pools_of_memory_unless_told_otherwise(monkeypatch, platform, variable, expected):
+def test_threads_share_two_pools_of_memory_unless_told_otherwise(monkeypatch, system, variable, expected):
     calls = []
     library = SimpleNamespace(mallopt=lambda *given: calls.append(given))
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: library)
-    monkeypatch.setattr(machine.sys, "platform", platform)
+    monkeypatch.setattr(machine.sys, "platform", system)
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     if variable:
         monkeypatch.setenv("MALLOC_ARENA_MAX", variable)
@@ -124,6 +124,6 @@ def test_threads_share_two_pools_of_memory_unless_told_otherwise(monkeypatch, pl
     share_freed_memory()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_the_c_library_knows_the_option():
     assert machine.ctypes.CDLL(None).mallopt(machine._M_ARENA_MAX, 0) == 1  # 0: as it is by itself
