@@ -94,8 +94,8 @@ def test_a_gpu_may_be_there_where_a_driver_is(monkeypatch):
         raise OSError(name)
 
     monkeypatch.setattr(machine.Path, "exists", lambda path: False)
-    for platform in ("linux", "win32"):
-        monkeypatch.setattr(machine.sys, "platform", platform)
+    for system in ("linux", "win32"):
+        monkeypatch.setattr(machine.sys, "platform", system)
         monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: name)
         assert may_have_gpu()
         monkeypatch.setattr(machine.ctypes, "CDLL", missing)
