@@ -65,7 +65,7 @@ def test_forked_readers_that_outlive_a_killed_run_do_not_hold_the_folder(tmp_pat
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         with folder_lock(tmp_path):
-            pass
+            assert (tmp_path / LOCK_NAME).exists()
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.stdout.close()

@@ -5,7 +5,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from wsi_pipeline import __version__
-from wsi_pipeline.inference.devices import gpu_names
 from wsi_pipeline.machine import available_cores
 
 _PACKAGES = (
@@ -27,6 +26,8 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """Operating system, processor, cores that this process may use, and GPUs."""
+    from wsi_pipeline.inference.devices import gpu_names
+
     return {
         "system": platform.platform(),
         "machine": platform.machine(),

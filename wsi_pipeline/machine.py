@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as the scheduler and the container allow them."""
+"""What this process may use of the machine: cores, threads and memory, as scheduler and container allow; a GPU."""
 
 import ctypes
 import math

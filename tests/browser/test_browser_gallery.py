@@ -55,6 +55,7 @@ def test_search_takes_no_id_for_a_name(page, server):
     shown = page.gallery(server)
     shown.fill("#gallery-search", server.get("api/run")["runs"][0]["id"])
     shown.wait_for_selector(".empty:visible")
+    assert shown.locator(".card").count() == 0
 
 
 @pytest.mark.parametrize(

@@ -55,4 +55,5 @@ def test_otherwise_the_page_does_not_even_ask_for_it(page, copied, serve):
 def test_a_file_without_a_label_is_told_as_such(page, serve):
     shown = page.slide(serve("--show-label"))
     shown.wait_for_function("() => document.querySelector('.slide-label')?.innerText.includes('no picture')")
+    assert shown.locator(".slide-label img").count() == 0
     forgive_lost_requests(page)

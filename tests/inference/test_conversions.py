@@ -27,12 +27,12 @@ def kept(tmp_path, monkeypatch):
 
 @pytest.fixture
 def converted(monkeypatch):
-    """Something for each network that is converted."""
+    """Of each network that is converted, how its small maps are written."""
     convert, found = to_openvino.convert, []
 
-    def counted(network, *, size_px):
-        found.append(size_px)
-        return convert(network, size_px=size_px)
+    def counted(bundle, small_maps):
+        found.append(small_maps)
+        return convert(bundle, small_maps)
 
     monkeypatch.setattr(to_openvino, "convert", counted)
     return found

@@ -88,11 +88,11 @@ class BatchNetwork:
         Raises:
             InferenceError: where the network fails.
         """
-        return self._run(fields, self.arrays.symmetries if self.tta else lambda batch: iter([batch]))
+        return self._run(fields, turned=self.tta)
 
     def submit_logits(self, fields: Array) -> Array:
         """The same of the fields as they lie, for `fetch_logits`."""
-        return self._run(fields, lambda batch: iter([batch]))
+        return self._run(fields, turned=False)
 
     def fetch(self, answers: Array) -> NDArray[np.float32]:
         """Calibrated probabilities, and the positive class's spread in a last column where there is one.
@@ -144,10 +144,11 @@ class BatchNetwork:
         logits: NDArray[np.float32] = np.log(np.maximum(answers.mean(2), np.finfo(np.float32).tiny))
         return logits
 
-    def _run(self, fields: Array, forms: Callable[[Array], Iterator[Array]]) -> Array:
+    def _run(self, fields: Array, *, turned: bool) -> Array:
         with self._faults():
             batch = self.arrays.fill(fields, self.batch_size)
-            return self.arrays.stack([self.engine(form) for form in forms(batch)])[: len(fields)]
+            forms = self.arrays.symmetries(batch) if turned else [batch]
+            return self.arrays.stack([self.engine(form) for form in forms])[: len(fields)]
 
     def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(values).all():

@@ -16,7 +16,6 @@ from wsi_pipeline.errors import ConfigError, InferenceError
 from wsi_pipeline.files import atomic_path
 from wsi_pipeline.inference.engines.choose import INSTALL
 from wsi_pipeline.inference.engines.to_openvino import convert
-from wsi_pipeline.inference.fields import FieldNetwork
 from wsi_pipeline.models.base import file_sha256
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Quantization
@@ -56,7 +55,7 @@ def to_int8(bundle: ModelBundle, patches: NDArray[np.uint8]) -> Any:
 
     # Not by nncf.set_log_level: that also raises the level of handlers that are not its own.
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = convert(FieldNetwork(bundle.build(), bundle.card, "products").eval(), size_px=bundle.card.patch_size_px)
+    model = convert(bundle, "products")
     data = nncf.Dataset([patch[None] for patch in patches])
     ranges = AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
     try:

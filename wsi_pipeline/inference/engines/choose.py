@@ -24,8 +24,8 @@ def choose_engine(engine: EngineName, precision: Precision, device: Device) -> C
     """Make the choices that ``auto`` leaves open.
 
     On a GPU ``auto`` is torch in mixed precision. On a CPU it is OpenVINO where that is installed, else torch, both in
-    fp32: OpenVINO computes faster (docs/engines.md). int8 and, on a CPU, bf16 change the
-    numbers and are never chosen for the user.
+    fp32: OpenVINO computes faster (docs/engines.md). int8 and, on a CPU, bf16 change the numbers and are never chosen
+    for the user.
 
     Raises:
         ConfigError: where engine, precision and device do not go together, or OpenVINO is not installed.

@@ -53,9 +53,8 @@ def open_converted(bundle: ModelBundle, small_maps: "SmallMaps", *, keep: bool) 
     found = _read(kept) if kept else None
     if found is None:
         from wsi_pipeline.inference.engines.to_openvino import convert
-        from wsi_pipeline.inference.fields import FieldNetwork
 
-        found = convert(FieldNetwork(bundle.build(), bundle.card, small_maps).eval(), size_px=bundle.card.patch_size_px)
+        found = convert(bundle, small_maps)
         if kept:
             _keep(found, kept)
     return found

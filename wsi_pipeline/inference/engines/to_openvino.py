@@ -7,15 +7,22 @@ import torch
 
 from wsi_pipeline.inference.engines.openvino_engine import refusal
 from wsi_pipeline.inference.fields import FieldNetwork
+from wsi_pipeline.inference.rewrite import SmallMaps
+from wsi_pipeline.models.base import ModelBundle
 
 
-def convert(network: FieldNetwork, *, size_px: int) -> Any:
-    """OpenVINO's form of a network: ``openvino.Model``, uint8 [any, size_px, size_px, 3] in, answers out.
+def convert(bundle: ModelBundle, small_maps: SmallMaps) -> Any:
+    """OpenVINO's form of a bundle's network: ``openvino.Model``, uint8 [any, size_px, size_px, 3] in, answers out.
 
     It goes straight through OpenVINO's reader of TorchScript: `openvino.convert_model` takes four times as long and
     reports its use to OpenVINO's makers.
 
+    Args:
+        bundle: The network.
+        small_maps: How convolutions over small maps are written.
+
     Raises:
+        BundleError: where weights and card do not fit each other.
         InferenceError: where the network does something that OpenVINO does not know.
     """
     import openvino
@@ -26,6 +33,7 @@ def convert(network: FieldNetwork, *, size_px: int) -> Any:
         *(frontend.GeneralFailure, frontend.InitializationFailure, frontend.NotImplementedFailure),
         *(frontend.OpConversionFailure, frontend.OpValidationFailure),
     )
+    network, size_px = FieldNetwork(bundle.build(), bundle.card, small_maps).eval(), bundle.card.patch_size_px
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # torch would rather have its own exporter used
