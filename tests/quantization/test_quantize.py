@@ -17,10 +17,10 @@ from plain import CPU, bundle_of, plain_probabilities, random_fields
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import load_images
 from wsi_pipeline.errors import BundleError, ConfigError
-from wsi_pipeline.evaluation.seen import Seen
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.bundle import load_bundle, save_bundle, save_ensemble
 from wsi_pipeline.models.card import Weights
+from wsi_pipeline.models.seen import Seen
 from wsi_pipeline.quantization import quantize
 from wsi_pipeline.quantization.cases import choose_cases
 from wsi_pipeline.quantization.compare import compare

@@ -24,6 +24,7 @@ from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.trainer import choose_device, warm_average
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OWN = (0.5, 0.4, 0.6), (0.2, 0.1, 0.3)
 TRAIN, VALIDATION = np.arange(96), np.arange(96, 128)
 EVERYTHING = {
     "optimisation": {
@@ -281,12 +282,12 @@ def test_frozen_stages_stay_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "pretrained", "expected"),
-    [("auto", True, IMAGENET), ("imagenet", False, IMAGENET), ("none", True, ((0.0,) * 3, (1.0,) * 3))],
+    ("choice", "first", "expected"),
+    [("auto", OWN, OWN), ("imagenet", None, IMAGENET), ("none", OWN, ((0.0,) * 3, (1.0,) * 3))],
 )
-def test_colours_are_normalised_as_the_recipe_says(tmp_path, choice, pretrained, expected):
+def test_colours_are_normalised_as_the_recipe_says(tmp_path, choice, first, expected):
     settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": {"normalisation": choice}})
-    fitted = trained(tmp_path, settings, pretrained=pretrained)
+    fitted = trained(tmp_path, settings, colours=first)
     assert (fitted.mean, fitted.std) == expected
 
 

@@ -10,20 +10,19 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from painted import write_idc
 from PIL import Image
 
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import load_images, open_dataset
-from wsi_pipeline.errors import BundleError, DatasetError, OutputError, TrainingError
+from wsi_pipeline.errors import DatasetError, OutputError, TrainingError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.module import Classifier
 from wsi_pipeline.training.recipe import Recipe, load_recipe
-from wsi_pipeline.training.train import build, train
+from wsi_pipeline.training.train import train
 
 QUICK = {
     "limits": ["Knows painted patches only."],
@@ -186,25 +185,6 @@ def test_a_killed_training_goes_on_with_the_same_command(tmp_path, patches):
     assert done.stderr == ""
     assert len(load_bundle(tmp_path / "killed").card.training["recipe"]) > 3
     assert {path.name for path in tmp_path.iterdir()} == {"killed", "killed.training"}
-
-
-def test_the_first_weights_are_the_seed_s_and_imagenet_s_only_where_they_can_be_had(monkeypatch, caplog):
-    first, second, other = (build(quick(seed=seed), 2).network for seed in (0, 0, 1))
-    pairs = zip(first.parameters(), second.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-    assert not torch.equal(next(first.parameters()), next(other.parameters()))
-
-    def offline(architecture, classes):
-        raise BundleError("ImageNet weights", "cannot be had (no network)", "Connect.")
-
-    monkeypatch.setattr("wsi_pipeline.training.train.build_pretrained", offline)
-    with caplog.at_level("INFO", "wsi_pipeline.training"):
-        start = build(load_recipe("idc-resnet18"), 2)
-    assert not start.pretrained
-    assert "random" in start.text
-    assert "Starting from random weights" in caplog.text
-    with pytest.raises(BundleError, match="cannot be had"):
-        build(load_recipe("idc-resnet18", {"model.pretrained": "yes"}), 2)
 
 
 def test_bad_data_is_refused_by_its_name(tmp_path):

@@ -118,7 +118,7 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
         from wsi_pipeline.datasets import open_dataset
         from wsi_pipeline.evaluation import Options
         from wsi_pipeline.evaluation.evaluate import select
-        from wsi_pipeline.evaluation.seen import what_was_seen
+        from wsi_pipeline.models.seen import what_was_seen
 
         dataset = open_dataset(
             args.data,

@@ -12,13 +12,14 @@ from wsi_pipeline.cli.common import OK, natural
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
-RECIPE is one of idc-best, idc-efficientnet, idc-distilled, idc-resnet18, idc-residual-7ch, idc-cnn, breakhis-resnet50,
-pcam-resnet50, or a YAML file (docs/training.md lists every setting).
+RECIPE is one of idc-best, idc-efficientnet, idc-distilled, idc-finetune, idc-resnet18, idc-residual-7ch, idc-cnn,
+breakhis-resnet50, pcam-resnet50, or a YAML file (docs/training.md lists every setting).
 
 examples:
   wsi-pipeline train idc-best --data IDC_regular_ps50_idx5.zip --out my-idc/
   wsi-pipeline train idc-best --data patches/ --out trial/ --limit 0.01        a trial of a minute
   wsi-pipeline train breakhis-resnet50 --data BreaKHis_v1/ --out b40/ --magnification 40X
+  wsi-pipeline train idc-finetune --data own-cases/ --out own/ --folds 5       on from the shipped model
   wsi-pipeline train idc-cnn --data patches/ --out cnn/ --set optimisation.epochs=5 --set optimisation.lr=0.001
 
 The bundle serves `wsi-pipeline run --model`, `evaluate` and `explain`. Checkpoints and logs (CSV, TensorBoard) lie

@@ -11,9 +11,9 @@ from wsi_pipeline.evaluation.match import check_geometry, class_order, map_label
 from wsi_pipeline.evaluation.notes import warnings_of
 from wsi_pipeline.evaluation.predict import batch_size, predict_dataset
 from wsi_pipeline.evaluation.result import Evaluation, Options, Patches, Probabilities
-from wsi_pipeline.evaluation.seen import Seen, mark, what_was_seen
 from wsi_pipeline.inference import Predictor, choose_device
 from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.models.seen import Seen, mark, what_was_seen
 from wsi_pipeline.scoring.metrics import call
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from wsi_pipeline.evaluation.result import Options, Patches
-from wsi_pipeline.evaluation.seen import Seen
 from wsi_pipeline.models.card import Card
+from wsi_pipeline.models.seen import Seen
 
 FEW_GROUPS = 10
 NAMES_SHOWN = 3

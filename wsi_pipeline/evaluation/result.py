@@ -12,8 +12,8 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.evaluation.figures import Figures, calibration_figures
 from wsi_pipeline.evaluation.maps import Overlaps
 from wsi_pipeline.evaluation.predict import Unreadable
-from wsi_pipeline.evaluation.seen import Seen
 from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.models.seen import Seen
 from wsi_pipeline.scoring.metrics import call, class_scores
 
 Probabilities = NDArray[np.float32]

@@ -13,7 +13,6 @@ from wsi_pipeline.datasets.broken import NAMES_TOLD
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
 from wsi_pipeline.evaluation.predict import Unreadable, batch_size, predict_dataset
-from wsi_pipeline.evaluation.seen import mark, what_was_seen
 from wsi_pipeline.explanation.choose import Pick, certainty, choose, rank
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.geometry import Size
@@ -21,6 +20,7 @@ from wsi_pipeline.inference import Predictor
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
+from wsi_pipeline.models.seen import mark, what_was_seen
 from wsi_pipeline.scoring.metrics import call
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.models.card import Triple
+from wsi_pipeline.models.card import Colours
 from wsi_pipeline.models.efficientnet import EfficientNetLite0
 from wsi_pipeline.models.imagenet import LITE0, RESNET18, RESNET34, RESNET50, ImageNetWeights, fill
 from wsi_pipeline.models.networks import PlainCnn, Residual7, Resnet50Dense, resnet18_50px
@@ -63,7 +63,7 @@ def build_pretrained(architecture: str, classes: int) -> nn.Module:
     return network
 
 
-def imagenet_colours(architecture: str) -> tuple[Triple, Triple]:
+def imagenet_colours(architecture: str) -> Colours:
     """Mean and standard deviation of RGB in 0..1 that a network's ImageNet weights were trained with.
 
     Raises:

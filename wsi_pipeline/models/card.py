@@ -11,6 +11,8 @@ from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
 
 Triple = tuple[float, float, float]
+Colours = tuple[Triple, Triple]
+"""Mean and standard deviation of RGB in 0..1."""
 
 MAX_SIDE_PX = 8192
 """Of a field of view, and of what a network takes; more is a slip of the pen, and would end in the memory."""

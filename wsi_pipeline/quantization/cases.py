@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.splits import split_dataset
-from wsi_pipeline.evaluation.seen import Seen, mark
+from wsi_pipeline.models.seen import Seen, mark
 
 HELD_OUT = 0.5
 """Share of the cases that is measured on, where the model's own split does not say."""

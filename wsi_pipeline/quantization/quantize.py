@@ -16,10 +16,10 @@ from wsi_pipeline.errors import BundleError, ConfigError, OutputError
 from wsi_pipeline.evaluation.evaluate import predict
 from wsi_pipeline.evaluation.match import check_geometry
 from wsi_pipeline.evaluation.result import Options, Patches
-from wsi_pipeline.evaluation.seen import what_was_seen
 from wsi_pipeline.files import SPACE_HINT, make_folder
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle, write_card
+from wsi_pipeline.models.seen import what_was_seen
 from wsi_pipeline.quantization.cases import Cases, choose_cases
 from wsi_pipeline.quantization.compare import compare
 from wsi_pipeline.quantization.int8 import packages, require_packages, save_int8, to_int8

@@ -29,6 +29,7 @@ from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
+from wsi_pipeline.training.start import started_from
 from wsi_pipeline.training.train import build_and_fit, check_free
 from wsi_pipeline.training.trainer import Device, choose_device
 
@@ -79,6 +80,7 @@ def cross_validate(
         raise DatasetError(dataset.root, why, "Train without --folds.")
     dataset = limit_samples(dataset, limit, recipe.split.seed)
     log.info("%s", describe(dataset))
+    before = started_from(recipe, dataset, np.arange(len(dataset)), leaky=False)
     pairs = folds(dataset, count, recipe.split.seed)
     with training_folder(out, overwrite=overwrite) as folder:
         fold = np.empty(len(dataset), np.int64)
@@ -102,7 +104,7 @@ def cross_validate(
         start, fitted = build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
         note = f"All cases trained the network; its figures are of {count} networks that each left some cases out."
         split = Split(kind="case", seed=recipe.split.seed, train=every, limit=limit, notes=(note,))
-        facts = {"command": command, "start": start.text}
+        facts = {"command": command, "start": start.text, **before}
         make_folder(out)
         write_json(out / "folds.json", {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)})
         bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)  # the card comes last

@@ -21,7 +21,7 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import write_csv, write_json
 from wsi_pipeline.models.architectures import imagenet_colours
-from wsi_pipeline.models.card import Triple
+from wsi_pipeline.models.card import Colours, Triple
 from wsi_pipeline.training.data import PatchData
 from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, quiet
 from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
@@ -61,7 +61,7 @@ def fit(
     recipe: Recipe,
     *,
     folder: Path,
-    pretrained: bool = False,
+    colours: Colours | None = None,
     teacher: Teacher | None = None,
     device: Device = "auto",
     devices: int | Literal["auto"] = "auto",
@@ -79,7 +79,7 @@ def fit(
         validation: Indices of those that are measured after each epoch; None for none, and no early stopping.
         recipe: Settings.
         folder: For checkpoints and logs; made where it is missing.
-        pretrained: Whether the weights are ImageNet's, which then want ImageNet's colour statistics.
+        colours: Mean and deviation of colours that its first weights are used to; None for the data's.
         teacher: Whose word counts beside the labels.
         device: Where to train.
         devices: How many GPUs; "auto" for all. More than one make a process each.
@@ -94,7 +94,7 @@ def fit(
     if (folder / RESULT_FILE).exists():
         return _finished(folder, network, recipe)
     data = PatchData(dataset, train, validation, recipe, images)
-    mean, std = _colours(data, recipe, pretrained=pretrained)
+    mean, std = _colours(data, recipe, colours)
     normalise = Normalise(mean, std, recipe.model.input_px or data.side)
     module = Classifier(
         network,
@@ -144,12 +144,14 @@ def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = 
     )
 
 
-def _colours(data: PatchData, recipe: Recipe, *, pretrained: bool) -> tuple[Triple, Triple]:
-    choice = recipe.model.normalisation
-    if choice == "none":
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if choice == "imagenet" or (choice == "auto" and pretrained):
-        return imagenet_colours(recipe.model.architecture)
+def _colours(data: PatchData, recipe: Recipe, first: Colours | None) -> Colours:
+    match recipe.model.normalisation:
+        case "none":
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        case "imagenet":
+            return imagenet_colours(recipe.model.architecture)
+        case "auto" if first is not None:
+            return first
     return data.colours()
 
 

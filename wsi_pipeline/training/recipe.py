@@ -17,6 +17,7 @@ RECIPES = (
     "idc-best",
     "idc-efficientnet",
     "idc-distilled",
+    "idc-finetune",
     "idc-resnet18",
     "idc-residual-7ch",
     "idc-cnn",
@@ -68,9 +69,12 @@ class ModelSettings(_Section):
     pretrained: Literal["auto", "yes", "no"] = Field(
         "auto", description="ImageNet weights; auto: where they can be had, at random otherwise"
     )
+    start: str | None = Field(
+        None, description="a bundle of this architecture whose weights the training begins at, in place of these"
+    )
     input_px: int | None = Field(None, ge=8, description="patches are resized to this side, px; default: not at all")
     normalisation: Literal["auto", "imagenet", "data", "none"] = Field(
-        "auto", description="mean and deviation of colours; auto: ImageNet's with its weights, else the data's"
+        "auto", description="mean and deviation of colours; auto: that of the first weights, else the data's"
     )
 
 

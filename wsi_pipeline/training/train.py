@@ -1,19 +1,17 @@
 """From a recipe and a folder of patches to a bundle."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
 
 from wsi_pipeline.datasets import open_dataset, split_dataset
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, draw_samples
-from wsi_pipeline.errors import BundleError, OutputError
-from wsi_pipeline.models.architectures import build_network, build_pretrained
+from wsi_pipeline.errors import OutputError
 from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle
 from wsi_pipeline.training.fit import Fitted, fit
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
@@ -21,20 +19,11 @@ from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bu
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.training.start import Start, build, started_from
 from wsi_pipeline.training.teacher import Teacher
 from wsi_pipeline.training.trainer import Device, choose_device, wait_for_others
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A network before its training."""
-
-    network: nn.Module
-    pretrained: bool
-    text: str
-    """Where its first weights come from, for the card."""
 
 
 def train(
@@ -68,7 +57,7 @@ def train(
         TrainingError: where the training cannot go on.
         OutputError: where `out` is there already or cannot be written.
         ConfigError: where recipe and data do not fit.
-        BundleError: where the architecture is unknown, or its ImageNet weights must be had and cannot.
+        BundleError: where the architecture is unknown, or the weights to start from must be had and cannot.
     """
     out = Path(out)
     check_free(out, overwrite=overwrite)
@@ -77,46 +66,26 @@ def train(
         dataset = dataset.subset(draw_samples(dataset, recipe.data.subset, recipe.split.seed).tolist())
     split = _split(dataset, recipe, recipe.split.kind, published, limit)
     log.info("%s", describe(dataset, split))
+    held_out = np.concatenate([split.validation, split.test])
+    before = started_from(recipe, dataset, held_out, leaky=split.leaky)
     with training_folder(out, overwrite=overwrite) as folder:
         start, fitted, measured = _train_on(dataset, split, recipe, folder, device)
         if recipe.split.compare_leaky and not split.leaky:
             measured = _with_leaky(measured, dataset, recipe, folder / "leaky", device=device, limit=limit)
         if is_helper():
             raise SystemExit(0)
-        facts = {"command": command, "start": start.text}
+        facts = {"command": command, "start": start.text, **before}
         bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)
         tidy(folder)
     log.info("%s", describe_metrics(bundle.card.metrics))
     return bundle
 
 
-def build(recipe: Recipe, classes: int) -> Start:
-    """The recipe's network with its first weights: ImageNet's where the recipe wants them and they can be had.
-
-    Raises:
-        BundleError: where the architecture is unknown, or ImageNet weights are a must and cannot be had.
-    """
-    architecture, choice = recipe.model.architecture, recipe.model.pretrained
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        if choice != "no":
-            try:
-                return Start(network=build_pretrained(architecture, classes), pretrained=True, text="ImageNet")
-            except BundleError as error:
-                if choice == "yes":
-                    raise
-                log.info("Starting from random weights. %s", error)
-        torch.manual_seed(recipe.seed)
-        network = build_network(architecture, classes)
-    wanted = "random weights" if choice == "no" else "random weights (ImageNet weights could not be had)"
-    return Start(network=network, pretrained=False, text=wanted)
-
-
 def build_and_fit(
     dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
 ) -> tuple[Start, Fitted]:
     """The recipe's network, from its first weights on, after its teacher where it has one; see `build` and `fit`."""
-    start = build(recipe, len(dataset.class_names))
+    start = build(recipe, dataset)
     teacher = None
     if recipe.distillation is not None:
         first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
@@ -128,7 +97,7 @@ def build_and_fit(
         validation,
         recipe,
         folder=folder,
-        pretrained=start.pretrained,
+        colours=start.colours,
         teacher=teacher,
         device=device,
     )

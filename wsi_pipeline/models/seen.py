@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.models.bundle import CARD_FILE
+from wsi_pipeline.models.card import read_card
 
 SPLIT_FILE = "split.json"
 LEAKY = "leaky"
+SEEN_BEFORE = "seen_before"
+"""In a card's training: what the bundle had seen that the training began at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,7 @@ class Seen:
     """What a bundle says of the data it was made with."""
 
     known: bool
-    """Whether it says anything."""
+    """Whether it names the cases that trained it; False where it began at a bundle that does not."""
     leaky: bool
     """Whether patches of one case were in several parts, so that its own figures flatter it."""
     train: frozenset[str]
@@ -32,20 +36,21 @@ class Seen:
 
 
 def what_was_seen(bundle: ModelBundle) -> Seen:
-    """From ``split.json`` beside the card, else from the card; of an ensemble, from all of its members.
+    """From ``split.json`` beside the card, and from the card; of an ensemble, from those of all its members too.
 
     Raises:
-        BundleError: where ``split.json`` cannot be read.
+        BundleError: where a ``split.json`` or a member's card cannot be read.
     """
-    folders = [bundle.path, *(bundle.path / member for member in bundle.card.members)]
-    splits = [split for folder in folders if (split := _read_split(folder))]
-    own = bundle.card.training
-    splits += [own[key] for key in ("split", "split_by_case") if isinstance(own.get(key), Mapping)]
+    members = [bundle.path / name for name in bundle.card.members]
+    splits = [split for folder in (bundle.path, *members) if (split := _read_split(folder))]
+    for card in (bundle.card, *(read_card(folder / CARD_FILE) for folder in members)):
+        keys = "split", "split_by_case", SEEN_BEFORE
+        splits += [card.training[key] for key in keys if isinstance(card.training.get(key), Mapping)]
     train, validation = (
         frozenset(name for split in splits for name in _names(split.get(part))) for part in ("train", "validation")
     )
     return Seen(
-        known=bool(train),
+        known=bool(train) and all(split.get("known", True) for split in splits),
         leaky=any(split.get("kind") == LEAKY or split.get(LEAKY) is True for split in splits),
         train=train,
         validation=validation - train,

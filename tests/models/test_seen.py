@@ -7,8 +7,8 @@ from shades import Shades, red_bundle
 
 from wsi_pipeline.datasets import split_dataset
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.evaluation.seen import mark, what_was_seen
 from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.seen import mark, what_was_seen
 
 CASES = [f"c{n}" for n in range(10)]
 
