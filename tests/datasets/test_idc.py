@@ -82,6 +82,12 @@ def test_pictures_of_other_names_are_told(pack):
     assert "overview.png" in finding
 
 
+def test_a_label_outside_the_classes_is_refused_with_its_file(pack):
+    name = "8863/2/8863_idx5_x1_y1_class2.png"
+    with pytest.raises(DatasetError, match=r"8863_idx5_x1_y1_class2\.png: has the label '2'"):
+        open_dataset(pack(FILES | {name: b""}))
+
+
 def test_an_unreadable_picture_is_refused_with_its_name(pack):
     bad = idc_name("8864", 9, 0)
     root = pack(FILES | {bad: b"no picture"})

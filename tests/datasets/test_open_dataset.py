@@ -3,7 +3,7 @@ from labelled_patches import idc_files, picture
 from patches import write_folder, write_zip
 
 from wsi_pipeline.datasets import open_dataset
-from wsi_pipeline.errors import DatasetError, SlideNotFoundError
+from wsi_pipeline.errors import DatasetError, ResolutionError, SlideNotFoundError
 
 FILES = idc_files(["8863"])
 
@@ -27,6 +27,12 @@ def test_several_data_sets_in_one_place_are_refused_unless_one_is_named(tmp_path
     with pytest.raises(DatasetError, match=r"several data sets \(idc, breakhis\)"):
         open_dataset(root)
     assert len(open_dataset(root, layout="idc")) == 4
+
+
+@pytest.mark.parametrize("mpp", [0.0, float("nan"), -1.0, 1e9])
+def test_a_resolution_that_cannot_be_is_refused(tmp_path, mpp):
+    with pytest.raises(ResolutionError):
+        open_dataset(tmp_path, mpp=mpp)
 
 
 def test_one_class_only_is_refused(tmp_path):

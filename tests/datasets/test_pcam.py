@@ -157,6 +157,18 @@ def test_without_the_slides_twins_share_a_group_and_part(tmp_path):
     assert any("1 samples with a twin in a later published part" in note for note in split.notes)
 
 
+def test_slides_of_some_parts_only_make_no_groups(tmp_path):
+    """Else a picture and its copy, one of a known slide and one not, could train and test."""
+    pixels = write_part(tmp_path, "train")
+    write_part(tmp_path, "test", meta=False)
+    with h5py.File(tmp_path / f"{STEM}_test_x.h5", "a") as file:
+        file["x"][3] = pixels[5]
+    dataset = open_dataset(tmp_path)
+    assert dataset.group_kind == "picture"
+    assert dataset.samples[11].group == dataset.samples[5].group
+    assert any("--split published" in finding for finding in dataset.findings)
+
+
 def test_many_patches_are_read_in_any_order_by_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(pcam_hdf5, "ROWS", 3)
     pixels = np.concatenate([write_part(tmp_path, part) for part in ("train", "test")])

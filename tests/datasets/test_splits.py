@@ -221,6 +221,20 @@ def test_published_test_cases_leave_the_others_out(tmp_path):
     assert split.notes == ("5 cases outside the published split are in no part.",)
 
 
+def test_a_published_split_of_cases_holds_where_groups_are_patients(tmp_path):
+    facts = {"dataset.json": b'{"patients": {"c0": "P1", "c1": "P1"}, "patch_size_px": 50, "mpp": 4}'}
+    write_folder(tmp_path, idc_files(CASES) | facts)
+    table = tmp_path / "mine.csv"
+    table.write_text("case,split\nc0,train\nc1,train\nc2,validation\nc3,test\n")
+    dataset = open_dataset(tmp_path)
+    split = split_dataset(dataset, kind="published", published=table)
+    assert [groups_of(dataset, part) for part in split.parts.values()] == [{"P1"}, {"c2"}, {"c3"}]
+    assert split.notes == ("4 cases outside the published split are in no part.",)
+    table.write_text("case,split\nc0,train\nc1,test\nc2,validation\nc3,test\n")
+    with pytest.raises(DatasetError, match="case P1 is in two parts"):
+        split_dataset(dataset, kind="published", published=table)
+
+
 def test_a_published_split_may_lie_elsewhere(tmp_path):
     dataset = published(tmp_path / "data", "case,split\nc0,train\nc2,validation\n")
     (tmp_path / "mine.csv").write_text("\ufeffcase,split\nc4,train\nc5,val\n", encoding="utf-8")

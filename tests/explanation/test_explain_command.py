@@ -54,7 +54,7 @@ def test_patches_images_and_a_slide(tmp_path, data, bundle, slide, capsys):
     assert "images taken to be at 4 µm/px" in capsys.readouterr().out
     region = ["--slide", slide, "--region", "300,200,400,400", "--cell", "100um"]
     assert main(["explain", *model, *region, "--out", str(tmp_path / "slide.png")]) == OK
-    assert "region: 300,200,400,400; mean probability of IDC 0." in capsys.readouterr().out
+    assert "region: 300,200,400,400, as asked for; mean probability of IDC 0." in capsys.readouterr().out
     for path in (out, tmp_path / "two.jpg", tmp_path / "slide.png"):
         with Image.open(path) as picture:
             assert min(picture.size) > 200
@@ -108,6 +108,8 @@ def test_the_region_is_told_when_the_program_chooses(tmp_path, bundle, slide, ca
         (["--data", "{data}", "--out", "x.png", "--region", "1,2,3,4"], "--region: has no meaning with --data"),
         (["--slide", "{slide}", "--out", "x.png", "--seed", "0"], "--seed: has no meaning with --slide"),
         (["--images", "a.png", "--out", "x.png", "--pick", "wrong"], "--pick: has no meaning with --images"),
+        (["--data", "{data}", "--out", "x.png", "--cell", "25um"], "--cell: has no meaning with --data"),
+        (["--images", "a.png", "--out", "x.png", "--mpp", "4"], "--mpp: has no meaning with --images"),
         (["--images", "a.png", "--out", "x.png", "--unseen"], "--unseen: has no meaning with --images"),
         (["--images", "a.png", "--out", "x.png"], "a.png: does not exist"),
         (["--slide", "{slide}", "--out", "x.png", "--region", "9,9"], "Write X,Y,WIDTH,HEIGHT"),

@@ -14,7 +14,7 @@ from torch import nn
 from wsi_pipeline import pipeline
 from wsi_pipeline.config import load_settings
 from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError
-from wsi_pipeline.explanation.slide import explain_region
+from wsi_pipeline.explanation.slide import explain_region, how_chosen
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
@@ -152,6 +152,32 @@ def test_between_the_patches_of_a_case_there_is_nothing_to_find(tmp_path):
     assert np.nanmax(found.evidence) == 0
     # The hole, and nothing else, is not analysed.
     assert np.isnan(found.evidence).mean() == pytest.approx(1 / 20, abs=0.01)
+
+
+def test_the_edge_patches_of_a_case_have_evidence_too(tmp_path):
+    """Smaller than a field of view, or alone: they are shown as they are scored, with white beyond."""
+    sizes = {(0, 0): 50, (1, 0): 50, (2, 0): 20, (6, 3): 50}
+    with ZipFile(tmp_path / "case.zip", "w") as archive:
+        for (col, row), width in sizes.items():
+            archive.writestr(name(col, row, 1), png(np.full((50, width, 3), RED, np.uint8)))
+    bundle = load_bundle(write_spots_bundle(tmp_path / "spots", mpp=4.0))
+    found = explain_region(source(tmp_path / "case.zip"), bundle, load_settings(None, {"workers": 0}), device=CPU)
+    shown = ~np.isnan(found.evidence)
+    assert found.probability[shown].min() > 0.99
+    per_patch = found.evidence.shape[1] // 7
+    for col, row in sizes:
+        left, top = col * per_patch, row * per_patch
+        strip = found.evidence[top + per_patch // 3 : top + per_patch // 2, left + 2 : left + per_patch // 4]
+        assert np.nanmean(strip) > 1, (col, row)
+
+
+def test_a_search_with_gaps_is_told(slide, bundle, monkeypatch):
+    assert explain(slide, bundle).looked == 1
+    monkeypatch.setattr("wsi_pipeline.explanation.slide.MAX_LOOKS", 30)
+    found = explain(slide, bundle)
+    assert 0.1 < found.looked < 0.9
+    assert how_chosen(found.origin, found.looked).startswith("the most probable of the slide by a look at 0.")
+    assert how_chosen("found", 1.0) == "the most probable of the slide"
 
 
 def test_evidence_for_the_other_class(slide, bundle):

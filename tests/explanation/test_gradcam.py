@@ -137,6 +137,7 @@ def test_log_odds_of_many_classes():
         ("idc-residual-7ch", 50, (7, 7)),
         ("idc-cnn", 50, (6, 6)),
         ("resnet50-dense", 64, (2, 2)),
+        ("efficientnet-lite0", 96, (3, 3)),
     ],
 )
 def test_every_architecture_gives_what_autograd_gives_by_hand(name, side, positions):
@@ -151,6 +152,26 @@ def test_every_architecture_gives_what_autograd_gives_by_hand(name, side, positi
         assert cam.positions == (positions,) == (tuple(coarse.shape[1:]),)
         np.testing.assert_allclose(found, enlarged(coarse, side), atol=1e-4 * found.max())
     assert found.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("torchvision/resnet18", 50), ("idc-residual-7ch", 50), ("idc-cnn", 50), ("efficientnet-lite0", 96)],
+)
+def test_the_layer_is_the_last_one_before_the_mean_over_places(name, side):
+    """Then, uncut, a map's mean is the log-odds but for a constant: what `docs/explanation.md` promises of the unit."""
+    torch.manual_seed(1)
+    network = build_network(name, 2).eval().double()
+    kept = {}
+    handle = gradcam_layer(network).register_forward_hook(lambda _module, _given, out: kept.update(map=out))
+    images = torch.rand(6, 3, side, side, dtype=torch.float64) * torch.linspace(0.2, 1, 6)[:, None, None, None]
+    logits = network(images)
+    handle.remove()
+    gradient = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), kept["map"])[0]
+    whole = (gradient.sum((2, 3)) * kept["map"].mean((2, 3))).sum(1)
+    rest = (logits[:, 1] - logits[:, 0] - whole).detach()
+    assert whole.std() > 1e-6
+    assert rest.std() < 1e-3 * whole.std()
 
 
 def test_a_network_that_sees_resized_fields(resnet):

@@ -191,6 +191,14 @@ def test_broken_geometries_are_refused_by_number(tmp_path, geometry):
         read_annotations(path)
 
 
+@pytest.mark.parametrize("properties", [["x"], "x", 3])
+def test_properties_that_are_none_are_refused_by_number(tmp_path, properties):
+    feature = annotation("IDC", square(0, 0, 1)) | {"properties": properties}
+    path = write(tmp_path / "a.geojson", annotation("IDC", square(0, 0, 1)), feature)
+    with pytest.raises(DatasetError, match=r"a\.geojson: annotation 2 is broken"):
+        read_annotations(path)
+
+
 def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(DatasetError, match="cannot be read"):
         read_annotations(tmp_path / "none.geojson")

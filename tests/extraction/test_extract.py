@@ -502,6 +502,23 @@ def test_the_command_prints_a_table_and_where_to_look(slide, annotated, tmp_path
     assert "done before" in capsys.readouterr().out
 
 
+def test_a_table_of_patients_that_fits_no_slide_is_told_and_a_known_patient_stays(slide, annotated, tmp_path, caplog):
+    def cut_with(text: str | None) -> dict[str, str]:
+        caplog.clear()
+        (tmp_path / "patients.csv").write_text(text or "", encoding="utf-8")
+        given = ["--patients", str(tmp_path / "patients.csv")] if text else []
+        common = [str(slide), "--annotations", str(annotated), "--out", str(tmp_path / "set")]
+        assert main(["extract", *common, "--size-px=40", "--mpp=0.5", *TISSUE, *given]) == OK
+        return json.loads((tmp_path / "set" / "dataset.json").read_text())["patients"]
+
+    assert cut_with("slide,patient\nFall é 1.svs,P 7\n") == {"Fall é 1": "Fall é 1"}
+    assert "names slides that are not here: Fall é 1.svs" in caplog.text
+    assert "says nothing of: " in caplog.text
+    assert cut_with("slide,patient\nFall é 1,P 7\n") == {"Fall é 1": "P 7"}
+    assert not caplog.text
+    assert cut_with(None) == {"Fall é 1": "P 7"}
+
+
 def test_the_command_takes_resolutions_from_a_table(annotated, tmp_path, capsys):
     plain = write_pyramid(tmp_path / "Fall é 1.tiff", base=tissue_picture(800, 600), mpp=None)
     (tmp_path / "mpp.csv").write_text("slide,mpp\nFall é 1,0.25\n", encoding="utf-8")
@@ -516,10 +533,12 @@ def test_the_command_takes_resolutions_from_a_table(annotated, tmp_path, capsys)
 
 def test_wrong_usage_is_refused_by_name(slide, annotated, tmp_path, capsys):
     (tmp_path / "patients.csv").write_text("name;who\na;P 7\n")
+    (tmp_path / "two.csv").write_text("slide,patient\na,P 7\na,P 8\n")
     common = ["extract", str(slide), "--annotations", str(annotated), "--out", str(tmp_path / "set")]
     for option, message in {
         f"--patients={tmp_path / 'patients.csv'}": "patients.csv: lacks the columns slide,patient",
         f"--patients={tmp_path / 'none.csv'}": "none.csv: cannot be read",
+        f"--patients={tmp_path / 'two.csv'}": "two.csv: gives a two patients, P 7 and P 8",
         "--size-px=3": "--size-px: 3 is impossible",
         "--negative=idc": "idc: is named both as positive and as negative",
         "--annotations=nowhere": "nowhere: does not exist",

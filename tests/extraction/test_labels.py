@@ -67,6 +67,13 @@ def test_thresholds_hold_to_the_last_digit(changes, label):
     assert outcomes(annotated(IDC=[IDC]), rules_of(**changes))[0] == [N, P, label, N, N]
 
 
+@pytest.mark.parametrize("mixed", [0.1, 0.5, 1.0])
+def test_however_mixed_no_patch_lies_where_nobody_judged(mixed):
+    shapes = {"Region*": [shapely.box(0, 0, 450, 300)], "Ignore*": [shapely.box(100, 0, 150, 100)]}
+    found = outcomes(annotated(IDC=[shapely.box(0, 0, 5, 5)], **shapes), rules_of(max_mixed=mixed))
+    assert found[0] == [N, E, N, N, O]
+
+
 def test_with_negative_classes_only_annotated_tissue_is_used():
     file = annotated(IDC=[IDC], Benign=[shapely.box(300, 0, 460, 160)])
     rules = rules_of(negative=("Benign",), min_coverage=0.6)

@@ -2,12 +2,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from cards import card
 from helpers import write_redness_bundle
 from shades import Shades, red_bundle
 
 from wsi_pipeline.datasets import split_dataset
 from wsi_pipeline.errors import BundleError
-from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.architectures import build_network
+from wsi_pipeline.models.bundle import load_bundle, save_bundle, save_ensemble
 from wsi_pipeline.models.seen import mark, what_was_seen
 
 CASES = [f"c{n}" for n in range(10)]
@@ -45,14 +48,17 @@ def test_the_card_tells_it_too(tmp_path, dataset):
     assert mark(dataset, seen.train).sum() == 12
 
 
-def test_an_ensemble_has_seen_what_any_member_has(tmp_path):
-    for name, train in (("m1", ["c1", "c2"]), ("m2", ["c3"])):
-        (tmp_path / name).mkdir()
-        parts = {"kind": "case", "train": train, "validation": ["c2", "c4"], "test": []}
-        (tmp_path / name / "split.json").write_text(json.dumps(parts))
-    seen = what_was_seen(red_bundle(tmp_path, members=("m1", "m2"), weights=None))
-    assert seen.train == {"c1", "c2", "c3"}
-    assert seen.validation == {"c4"}
+def test_a_saved_ensemble_knows_what_all_its_members_have_seen_or_that_it_does_not(tmp_path):
+    bundles = []
+    for name, split in (("a", {"train": ["c1"]}), ("b", {"train": ["c2"]}), ("mute", None)):
+        torch.manual_seed(0)
+        own = card(architecture="idc-cnn", training={} if split is None else {"note": "the split is in its file"})
+        bundles.append(save_bundle(tmp_path / name, build_network("idc-cnn", 2), own))
+        if split is not None:
+            (tmp_path / name / "split.json").write_text(json.dumps({"kind": "case", **split}))
+    told = what_was_seen(save_ensemble(tmp_path / "told", bundles[:2], card()))
+    assert (told.known, told.train) == (True, {"c1", "c2"})
+    assert not what_was_seen(save_ensemble(tmp_path / "part", bundles[1:], card())).known
 
 
 def test_a_bundle_that_says_nothing_is_not_known(tmp_path):

@@ -8,12 +8,13 @@ from numpy.testing import assert_array_equal
 from painted import painted
 from sklearn.metrics import roc_auc_score
 
-from wsi_pipeline.errors import DatasetError, OutputError
+from wsi_pipeline.errors import ConfigError, DatasetError, OutputError, TrainingError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.scoring import calibration
 from wsi_pipeline.training import cross_validate as module
 from wsi_pipeline.training.cross_validate import cross_validate, measure_folds
-from wsi_pipeline.training.recipe import load_recipe
+from wsi_pipeline.training.interrupted import training_folder
+from wsi_pipeline.training.recipe import Recipe, load_recipe
 
 TINY = {
     "optimisation.epochs": 6,
@@ -95,7 +96,7 @@ def trained(tmp_path_factory):
     """A bundle from two folds, and the data."""
     folder, patch = tmp_path_factory.mktemp("cv"), pytest.MonkeyPatch()
     dataset = painted(cases=6, side=4, patch=16)
-    patch.setattr(module, "open_dataset", lambda *_, **__: dataset)
+    patch.setattr("wsi_pipeline.training.train.open_dataset", lambda *_, **__: dataset)
     recipe = load_recipe("idc-best", TINY)
     bundle = cross_validate(recipe, "painted", folder / "bundle", count=2, device="cpu", command="as tested")
     yield dataset, recipe, bundle
@@ -126,6 +127,30 @@ def test_the_network_that_ships_knows_red_from_grey(trained):
     assert roc_auc_score(dataset.labels, predictor.probabilities(fields)[:, 1]) > 0.95
 
 
+def test_folds_take_the_recipe_s_subset_and_no_leaky_split(tmp_path, monkeypatch):
+    monkeypatch.setattr("wsi_pipeline.training.train.open_dataset", lambda *_, **__: painted(cases=6))
+    settings = {"data": {"subset": {"IDC": 20, "non-IDC": 25}}, "optimisation": {"epochs": 1, "batch_size": 16}}
+    settings["model"] = {"architecture": "idc-cnn"}
+    bundle = cross_validate(Recipe.model_validate(settings), "painted", tmp_path / "few", count=2, device="cpu")
+    assert bundle.card.metrics["cross_validation"]["patches"] == 45
+    with pytest.raises(ConfigError, match="compare_leaky"):
+        cross_validate(load_recipe("idc-residual-7ch"), "painted", tmp_path / "leaky", count=2)
+
+
+def test_a_cross_validation_is_not_taken_up_by_another_training(tmp_path):
+    with training_folder(tmp_path / "b", folds=3, restart=False) as folder:
+        (folder / "fold-0").mkdir()
+    for folds in (0, 5):
+        with (
+            pytest.raises(TrainingError, match="holds an interrupted training in 3 folds"),
+            training_folder(tmp_path / "b", folds=folds, restart=False),
+        ):
+            pass
+    assert (tmp_path / "b.training" / "fold-0").exists()
+    with training_folder(tmp_path / "b", folds=0, restart=True) as folder:
+        assert not (folder / "fold-0").exists()
+
+
 def test_a_bundle_is_not_replaced_unasked(trained):
     _, recipe, bundle = trained
     with pytest.raises(OutputError, match="holds a bundle already"):
@@ -142,7 +167,7 @@ def test_a_trial_on_few_cases_is_called_one():
 def test_patches_of_unknown_cases_are_not_cross_validated(monkeypatch, tmp_path):
     dataset = painted(cases=6)
     dataset.group_kind = "picture"
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr("wsi_pipeline.training.train.open_dataset", lambda *_, **__: dataset)
     with pytest.raises(DatasetError, match=r"does not tell which case a patch comes from.*without --folds"):
         cross_validate(load_recipe("idc-best", TINY), "painted", tmp_path / "out", count=2, device="cpu")
     assert not (tmp_path / "out").exists()

@@ -76,19 +76,6 @@ def test_devices_share_a_batch_and_repeat_nothing(singly):
         assert sorted(row for part in rows for row in part) == sorted(batch.rows.tolist())
 
 
-def test_images_that_the_caller_holds_are_used_as_they_are():
-    dataset = painted()
-    images = load_images(dataset)
-    data = PatchData(dataset, TRAIN[::2], VALIDATION, recipe(), images)
-    assert data.images is images
-    own = PatchData(dataset, TRAIN[::2], VALIDATION, recipe())
-    assert all(
-        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
-        for a, b in zip(data.train_dataloader(), own.train_dataloader(), strict=True)
-    )
-    assert data.colours() == own.colours()
-
-
 def test_colours_are_those_of_the_training_patches():
     dataset = painted()
     mean, std = PatchData(dataset, TRAIN, VALIDATION, recipe()).colours()

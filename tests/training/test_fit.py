@@ -114,16 +114,6 @@ def test_it_leaves_the_program_s_chance_alone(tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fit(
-        network := nn.Sequential(nn.Flatten(), nn.Linear(768, 2)),
-        painted(),
-        TRAIN,
-        None,
-        recipe(epochs=1),
-        folder=tmp_path,
-    )
-    del network
-    torch.manual_seed(5)
     state = torch.get_rng_state()
     fit(tiny_without_seed(), painted(), TRAIN, None, recipe(epochs=1), folder=tmp_path / "again")
     assert torch.equal(torch.get_rng_state(), state)
@@ -173,7 +163,7 @@ def test_a_folder_of_another_training_is_refused(tmp_path, monkeypatch, change, 
     settings = change.pop("settings", recipe())
     with pytest.raises(TrainingError, match=reason) as caught:
         trained(tmp_path, settings, **change)
-    assert "--overwrite" in caught.value.hint
+    assert "--restart" in caught.value.hint
 
 
 def test_without_validation_it_trains_to_the_end(tmp_path):
@@ -252,10 +242,10 @@ def test_a_damaged_checkpoint_is_told_with_its_remedy(tmp_path):
     trained(tmp_path, recipe())
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --overwrite"):
+    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --restart"):
         trained(tmp_path, recipe())
     (tmp_path / "result.json").unlink()
-    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --overwrite"):
+    with pytest.raises(TrainingError, match=r"last.ckpt: is damaged .* --restart"):
         trained(tmp_path, recipe())
 
 
@@ -289,6 +279,15 @@ def test_colours_are_normalised_as_the_recipe_says(tmp_path, choice, first, expe
     settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": {"normalisation": choice}})
     fitted = trained(tmp_path, settings, colours=first)
     assert (fitted.mean, fitted.std) == expected
+
+
+def test_a_network_that_normalises_itself_is_shown_plain_colours(tmp_path):
+    model = {"architecture": "idc-residual-7ch"}
+    settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": model})
+    assert trained(tmp_path / "a", settings).mean == (0.0, 0.0, 0.0)
+    settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": model | {"normalisation": "data"}})
+    with pytest.raises(ConfigError, match="does not suit idc-residual-7ch"):
+        trained(tmp_path / "b", settings)
 
 
 def test_patches_are_resized_for_the_network(tmp_path):

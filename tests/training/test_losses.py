@@ -47,6 +47,16 @@ def test_focal_loss_is_that_of_its_paper():
     assert mean_loss(gamma=2.0) == pytest.approx((-((1 - p) ** 2) * p.log()).mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])
+def test_focal_loss_has_a_slope_where_the_network_is_sure(gamma):
+    logits = torch.tensor([[30.0, -30.0], [0.0, 0.0]], requires_grad=True)
+    total, _ = soft_loss(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), weights=torch.ones(2), gamma=gamma)
+    total.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0].abs().max() < 1e-3 < logits.grad[1].abs().min()
+
+
 def test_balanced_weights_are_scikit_learn_s():
     labels = np.repeat([0, 1, 2], [50, 5, 20])
     found = class_weights(torch.bincount(torch.from_numpy(labels)), OptimisationSettings(class_weights="balanced"))

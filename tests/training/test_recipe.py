@@ -94,6 +94,18 @@ def test_overrides_are_read_as_yaml_and_win():
         parse_overrides(["epochs"])
 
 
+@pytest.mark.parametrize("key", ["optimisation.lr.x", "optimisation.stages.1.epoch"])
+def test_a_setting_below_a_value_is_refused_and_not_lost(key):
+    with pytest.raises(ConfigError, match="has no settings"):
+        load_recipe("breakhis-resnet50", {key: 3})
+
+
+def test_a_section_that_was_switched_off_can_be_set(tmp_path):
+    (tmp_path / "written.yaml").write_text(load_recipe("idc-best").as_yaml())
+    given = {"distillation.weight": 0.5, "distillation.model.architecture": "idc-cnn"}
+    assert load_recipe(tmp_path / "written.yaml", given).distillation.weight == 0.5
+
+
 def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     with pytest.raises(ConfigError, match="idc-best"):
         load_recipe("idc-bset")

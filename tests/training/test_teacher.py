@@ -14,7 +14,6 @@ from torch import nn
 
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.bundle import load_bundle
-from wsi_pipeline.training import cross_validate as folds
 from wsi_pipeline.training import train as training
 from wsi_pipeline.training.cross_validate import cross_validate
 from wsi_pipeline.training.fit import fit
@@ -148,7 +147,7 @@ def test_in_cross_validation_a_teacher_sees_no_case_that_its_pupil_must_not(tmp_
         return fit(network, of, train_rows, validation, recipe, folder=folder, **more)
 
     monkeypatch.setattr(training, "fit", watch)
-    monkeypatch.setattr(folds, "open_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: dataset)
     cross_validate(load_recipe("idc-cnn", TAUGHT), "painted", tmp_path / "cv", count=2, device="cpu")
     assert set(seen) == {f"{part}{teacher}" for part in ("fold-0", "fold-1", "all") for teacher in ("", "/teacher")}
     assert all(cases == seen[part.removesuffix("/teacher")] for part, cases in seen.items())

@@ -14,12 +14,13 @@ from painted import write_idc
 from PIL import Image
 
 from wsi_pipeline.cli import main
-from wsi_pipeline.datasets import load_images, open_dataset
+from wsi_pipeline.datasets import load_images, open_dataset, split_dataset
 from wsi_pipeline.errors import DatasetError, OutputError, TrainingError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.scoring.metrics import score
+from wsi_pipeline.training.measuring import measure
 from wsi_pipeline.training.module import Classifier
 from wsi_pipeline.training.recipe import Recipe, load_recipe
 from wsi_pipeline.training.train import train
@@ -98,6 +99,51 @@ def test_a_bundle_is_replaced_only_when_told(bundle, patches):
     again = train(quick(seed=1), patches, bundle.path, device="cpu", overwrite=True)
     assert (bundle.path / "model.safetensors").stat().st_mtime_ns != before[1]
     assert again.card.training["recipe"]["seed"] == 1
+
+
+def test_a_replacement_that_was_interrupted_goes_on(tmp_path, patches, monkeypatch):
+    """Until it is done the old bundle stays as it is, and then nothing of it is left."""
+    out = tmp_path / "b"
+    old = train(quick(), patches, out, device="cpu")
+    (out / "folds.json").write_text("{}")
+
+    def killed(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wsi_pipeline.training.train.measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(seed=1), patches, out, device="cpu", overwrite=True)
+    assert load_bundle(out).digest == old.digest
+    last = next((tmp_path / "b.training").rglob("last.ckpt")).stat().st_mtime_ns
+    with pytest.raises(TrainingError, match=r"of another recipe .* --restart"):
+        train(quick(seed=2), patches, out, device="cpu", overwrite=True)
+
+    def watched(*args, **more):
+        seen.append(next((tmp_path / "b.training").rglob("last.ckpt")).stat().st_mtime_ns)
+        return measure(*args, **more)
+
+    seen: list[int] = []
+    monkeypatch.setattr("wsi_pipeline.training.train.measure", watched)
+    new = train(quick(seed=1), patches, out, device="cpu", overwrite=True)
+    assert seen == [last]
+    assert new.digest != old.digest
+    assert not (out / "folds.json").exists()
+
+
+def test_a_broken_patch_of_the_test_part_is_told_before_the_training(tmp_path, monkeypatch):
+    folder = write_idc(tmp_path / "patches", cases=10)
+    dataset = open_dataset(folder)
+    broken = folder / dataset.samples[split_dataset(dataset, seed=quick().split.seed).test[0]].name
+    broken.write_bytes(broken.read_bytes()[:200])
+    monkeypatch.setattr("wsi_pipeline.training.train.fit", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(DatasetError, match=broken.name):
+        train(quick(), folder, tmp_path / "out", device="cpu")
+
+
+def test_the_validation_part_s_figures_are_called_what_they_are(bundle, patches, tmp_path):
+    assert any("validation part: its figures flatter." in note for note in bundle.card.metrics["notes"])
+    only = train(quick(split__test_fraction=0), patches, tmp_path / "only", device="cpu").card
+    assert any("the only ones there are, flatter" in note for note in only.metrics["notes"])
 
 
 def test_two_trainings_of_one_bundle_keep_out_of_each_other_s_way(tmp_path, patches):

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from wsi_pipeline.cli.common import OK
 from wsi_pipeline.config import options
-from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.errors import ConfigError, OutputError
 
 _EPILOG = """\
 The figures are printed; files are written only where --json and --report say so. Intervals are 95 %, by bootstrap over
@@ -16,7 +16,8 @@ examples:
   wsi-pipeline evaluate --model idc-resnet18 --data IDC_regular_ps50_idx5.zip --unseen --json figures.json
   wsi-pipeline evaluate --model my-bundle --data patches/ --whole-slide --report report.html
 
-exit status: 0 all well (patches that cannot be read are listed), 2 wrong usage or data that do not fit the model"""
+exit status: 0 all well (patches that cannot be read are listed), 1 the network or the output failed, 2 wrong usage or
+data that do not fit the model"""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -102,8 +103,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         precision=args.precision,
         draws=args.draws,
     )
-    for path in filter(None, (args.json, args.report)):
-        make_folder(path.parent)  # now, not after the work
+    for path in filter(None, (args.json, args.report)):  # now, not after the work
+        make_folder(path.parent)
+        if path.is_dir():
+            raise OutputError(path, "is a folder", "Give the file to write.")
     found = evaluate(bundle, dataset, chosen)
     print(as_text(found))
     if args.json:

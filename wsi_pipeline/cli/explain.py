@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.cli.common import OK, add_settings, read_settings
-from wsi_pipeline.config import Settings
+from wsi_pipeline.config import Settings, options
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
@@ -23,6 +23,8 @@ examples:
 exit status: 0 all well, 1 the network or the output failed, 2 wrong usage or data that do not fit the model"""
 
 _SUFFIXES = (".png", ".jpg")
+_OF_SLIDES = ("slides", "tissue", "grid")
+"""Sections of the settings."""
 _PATCH_OPTIONS, _SLIDE_OPTIONS = ("count", "pick", "seed", "layout", "magnification", "unseen"), ("region",)
 
 
@@ -59,7 +61,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="fields of view at once (default: by size)",
     )
     explain.add_argument("--config", metavar="FILE", help="YAML file of settings, or a shipped one")
-    add_settings(explain, sections={None, "slides", "tissue", "grid"})
+    add_settings(explain, sections={None, *_OF_SLIDES})
     explain.set_defaults(command=_explain)
 
 
@@ -68,7 +70,8 @@ def _add_patches(group: Any) -> None:
     group.add_argument(
         "--pick",
         choices=("mixed", "right", "wrong", "uncertain"),
-        help="any, those called rightly or wrongly, or those nearest to the threshold (default: mixed)",
+        help="any, those called rightly or wrongly (by the patch alone), or those nearest to the threshold "
+        "(default: mixed)",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of the choice (default: 0)")
     group.add_argument(
@@ -102,6 +105,12 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None:
             other = "--slide" if option in _SLIDE_OPTIONS else "--data"
             raise ConfigError(f"--{option}", f"has no meaning with {mode}", f"It belongs to {other}.")
+    if mode != "--slide":
+        own = {"mpp"} if mode == "--data" else set()
+        for name, (section, _) in options().items():
+            if section in _OF_SLIDES and name not in own and getattr(args, f"setting_{name}") is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(option, f"has no meaning with {mode}", "It belongs to --slide.")
 
 
 def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
@@ -146,7 +155,7 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
 def _explain_slide(args: argparse.Namespace, settings: Settings) -> None:
     from wsi_pipeline.explanation.overlay import draw_region
     from wsi_pipeline.explanation.region import as_text
-    from wsi_pipeline.explanation.slide import explain_region
+    from wsi_pipeline.explanation.slide import explain_region, how_chosen
     from wsi_pipeline.grid import CellSpec
     from wsi_pipeline.inference import choose_device
     from wsi_pipeline.jobs import plan_jobs
@@ -169,8 +178,8 @@ def _explain_slide(args: argparse.Namespace, settings: Settings) -> None:
         batch=_batch(settings),
     )
     draw_region(args.out, explained)
-    how = {"given": "", "found": ", the most probable of the slide", "whole": ", the whole slide"}[explained.origin]
-    print(f"region: {as_text(explained.region)}{how}; mean probability of {explained.class_name} "
+    how = how_chosen(explained.origin, explained.looked)
+    print(f"region: {as_text(explained.region)}, {how}; mean probability of {explained.class_name} "
           f"{explained.cells.mean():.2f}")  # fmt: skip
 
 

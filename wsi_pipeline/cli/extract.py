@@ -1,6 +1,7 @@
 """`wsi-pipeline extract`: slides and QuPath annotations in, a data set of labelled patches out."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wsi_pipeline.extraction import CaseResult, PatchRules, SlideSpec
+
+log = logging.getLogger(__name__)
 
 _EPILOG = """\
 In QuPath: annotate, File > Export objects as GeoJSON, one file a slide, named like the slide (a.svs: a.geojson).
@@ -166,6 +169,8 @@ def _slides(args: argparse.Namespace, paths: "Sequence[str]") -> "list[SlideSpec
 
         mpp_of = read_mpp_csv(args.mpp_csv)
     patients = _read_patients(args.patients) if args.patients is not None else {}
+    _check_table(args.mpp_csv, mpp_of, paths)
+    _check_table(args.patients, patients, paths, every=True)
     return [
         SlideSpec(
             path=path,
@@ -178,11 +183,26 @@ def _slides(args: argparse.Namespace, paths: "Sequence[str]") -> "list[SlideSpec
 
 
 def _for_slide(table: "Mapping[str, Any]", path: str, otherwise: Any) -> Any:
-    """The entry of a slide, which stands there as its path, its file's name or its name."""
+    return next((table[key] for key in _names_of(path) if key in table), otherwise)
+
+
+def _names_of(path: str) -> tuple[str, ...]:
+    """What a slide may be called in a table: its path, its file's name or its name."""
     from wsi_pipeline.slides.files import slide_id
 
-    keys = (path, path.replace("\\", "/").rsplit("/", 1)[-1], slide_id(path))
-    return next((table[key] for key in keys if key in table), otherwise)
+    return path, path.replace("\\", "/").rsplit("/", 1)[-1], slide_id(path)
+
+
+def _check_table(file: Path | None, table: "Mapping[str, Any]", paths: "Sequence[str]", *, every: bool = False) -> None:
+    """Warn of lines of a table that no slide has, and, where `every` slide should have one, of slides without."""
+    if file is None:
+        return
+    names = [_names_of(path) for path in paths]
+    unused = sorted(table.keys() - {name for known in names for name in known})
+    without = [known[0] for known in names if every and not table.keys() & set(known)]
+    for what, found in (("names slides that are not here", unused), ("says nothing of", without)):
+        if found:
+            log.warning("%s %s: %s", file, what, ", ".join(found[:5]) + (" …" if len(found) > 5 else ""))
 
 
 def _read_patients(file: Path) -> dict[str, str]:
@@ -191,12 +211,18 @@ def _read_patients(file: Path) -> dict[str, str]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             rows = list(csv.DictReader(text))
-        return {row["slide"].strip(): row["patient"].strip() for row in rows}
+        given = [(row["slide"].strip(), row["patient"].strip()) for row in rows]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(file, f"cannot be read ({error})", "Check the path given to --patients.") from error
     except (KeyError, AttributeError) as error:
         hint = "The first line is slide,patient; then a line a slide, such as a.svs,P 7."
         raise ConfigError(file, "lacks the columns slide,patient", hint) from error
+    patients: dict[str, str] = {}
+    for slide, patient in given:
+        if patients.setdefault(slide, patient) != patient:
+            why = f"gives {slide} two patients, {patients[slide]} and {patient}"
+            raise ConfigError(file, why, "A slide is of one patient.")
+    return patients
 
 
 def _table(results: "Sequence[CaseResult]", rules: "PatchRules") -> str:

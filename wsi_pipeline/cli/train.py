@@ -83,13 +83,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="cross-validate by case in K folds, then train on all cases: the bundle carries the figures of all K, "
         "and a second stage that was fitted on them",
     )
-    train.add_argument("--overwrite", action="store_true", help="replace a bundle; begin an interrupted training anew")
+    train.add_argument("--overwrite", action="store_true", help="replace the bundle at --out, when the new one is done")
+    train.add_argument("--restart", action="store_true", help="begin anew where a training was interrupted")
     train.set_defaults(command=_train)
 
 
 def _train(args: argparse.Namespace) -> int:
     from wsi_pipeline.training.recipe import load_recipe, parse_overrides
 
+    if args.folds is not None and args.folds < 2:
+        raise ConfigError("train", f"--folds {args.folds} is no cross-validation", "Give 2 or more, or leave it out.")
     if args.folds and args.split:
         raise ConfigError("train", "--folds and --split exclude each other", "Give one of them.")
     overrides = parse_overrides(args.overrides)
@@ -104,7 +107,8 @@ def _train(args: argparse.Namespace) -> int:
     from wsi_pipeline.training.cross_validate import cross_validate
     from wsi_pipeline.training.train import train
 
-    common = {"limit": args.limit, "device": args.device, "overwrite": args.overwrite, "command": _command(args)}
+    common = {key: getattr(args, key) for key in ("limit", "device", "overwrite", "restart")}
+    common["command"] = _command(args)
     with _told():
         if args.folds:
             bundle = cross_validate(recipe, args.data, args.out, count=args.folds, **common)
@@ -142,10 +146,15 @@ def _told() -> Iterator[None]:
 def _command(args: argparse.Namespace) -> str:
     """The command for the card, without this machine's folders."""
     parts = ["wsi-pipeline", "train", Path(args.recipe).name, "--data", "DATA", "--out", args.out.name]
-    parts += [text for value in args.overrides for text in ("--set", value)]
+    parts += [text for value in args.overrides for text in ("--set", _without_folder(value))]
     parts += ["--limit", f"{args.limit:g}"] if args.limit != 1 else []
     parts += ["--seed", str(args.seed)] if args.seed is not None else []
     parts += ["--split", Path(args.split).name] if args.split else []
     parts += ["--folds", str(args.folds)] if args.folds else []
     parts += [text for value in args.magnification for text in ("--magnification", value)]
     return shlex.join(parts)
+
+
+def _without_folder(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key}={Path(value).name}" if key.strip().endswith("model.start") else override

@@ -8,16 +8,18 @@ from typing import Literal
 import numpy as np
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
-from wsi_pipeline.datasets.images import fit_size, load_images
+from wsi_pipeline.datasets.images import check_readable, fit_size, load_images
 from wsi_pipeline.datasets.splits import Split, folds, split_dataset
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.geometry import Mpp
 
 __all__ = [
     "Layout",
     "PatchDataset",
     "Sample",
     "Split",
+    "check_readable",
     "fit_size",
     "folds",
     "load_images",
@@ -56,7 +58,10 @@ def open_dataset(
         SlideNotFoundError: where `root` does not exist.
         DatasetError: where it holds no labelled patches, those of several layouts, one class only, or files that
             contradict each other or cannot be read.
+        ResolutionError: where `mpp` is no believable resolution.
     """
+    if mpp is not None:
+        Mpp(mpp, mpp)
     store = _open_store(Path(root))
     if not store.names:
         raise DatasetError(root, "is empty", "Give a folder or zip with labelled patches.")

@@ -7,6 +7,7 @@ class 1 comes last; what is not there is as in the published set. ``"patients": 
 a patient in one part of a split.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,6 +22,9 @@ from wsi_pipeline.geometry import MAX_MPP, MIN_MPP, Size
 from wsi_pipeline.slides.kaggle import CASE_FILE, DATASET_FILE, PATCH_MPP, PATCH_PX, Patch, PatchIndex, index_names
 
 CLASS_NAMES = ("non-IDC", "IDC")
+
+_OTHER_LABEL = re.compile(r"_idx\d+_x\d+_y\d+_class(?P<label>[^/]*)\.png$")
+"""In names that `index_names` does not take for patches."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -61,12 +65,13 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
 
     Raises:
         DatasetError: where there is no patch, a file is no PNG, a patch stands in the other class's folder, or
-            `dataset.json` is nonsense.
+            `dataset.json` is nonsense, or a label is neither 0 nor 1.
     """
     index = index_names(store.root, store.names)
     patches = [patch for members in index.cases.values() for patch in members]
     if not patches:
         raise DatasetError(store.root, "holds no IDC patch", "They are named <case>_idx5_x<X>_y<Y>_class<0 or 1>.png.")
+    _check_labels(store, index.foreign)
     _check_folders(store, patches)
     facts = _read_facts(store)
     sizes = png_sizes(store, [patch.member for patch in patches], strict=strict)
@@ -95,6 +100,13 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
         findings=_findings(index, sizes, full),
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
     )
+
+
+def _check_labels(store: PatchStore, foreign: Sequence[str]) -> None:
+    for name in foreign:
+        if match := _OTHER_LABEL.search(name):
+            hint = "This layout has the classes 0 and 1: leave the patches of others out, or name them 0 or 1."
+            raise DatasetError(store.address(name), f"has the label {match['label']!r}", hint)
 
 
 def _check_folders(store: PatchStore, patches: Sequence[Patch]) -> None:

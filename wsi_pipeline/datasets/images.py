@@ -12,6 +12,7 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
 WHITE = 255
+CHECKED_TOGETHER = 1024
 
 
 def load_images(
@@ -45,6 +46,16 @@ def load_images(
             _raise_all(dataset, np.asarray(chosen)[~found].tolist(), len(chosen))
             raise
     return images
+
+
+def check_readable(dataset: PatchDataset, indices: Sequence[int] | NDArray[np.integer]) -> None:
+    """Decode patches and forget them, so that a broken one is told before hours of work and not after.
+
+    Raises:
+        DatasetError: as `load_images`.
+    """
+    for start in range(0, len(indices), CHECKED_TOGETHER):
+        load_images(dataset, indices[start : start + CHECKED_TOGETHER])
 
 
 def _raise_all(dataset: PatchDataset, rest: Sequence[int], tried: int) -> None:

@@ -35,6 +35,7 @@ SLOW_CHUNK_ROWS = 16
 
 _PARTS = {"train": "train", "valid": "validation", "test": "test"}
 _PICTURES = re.compile(r"(?P<stem>.*_(?P<part>train|valid|test))_x\.(?P<suffix>h5|hdf5)", re.IGNORECASE)
+_PUBLISHED = "The published parts (--split published) are of different slides."
 _UNPACK = "Unpack it first, for instance with gunzip."
 
 
@@ -138,18 +139,19 @@ def open_hdf5(root: str, names: Sequence[str], *, mpp: float) -> PatchDataset:
     parts = [_read_part(Path(root), name, match) for name, match in _find(root, names)]
     dataset = Hdf5Patches(root, patch_size=parts[0].size, mpp=mpp)
     samples, findings, first = [], [], dict[bytes, str]()
+    by_slide = all(part.slides for part in parts)  # else a picture and its copy could be of two groups
     for part in parts:
         copies = _first_alike(dataset, part, first)
         for row, label in enumerate(part.labels):
-            group = part.slides[row] if part.slides else copies[row]
+            group = part.slides[row] if by_slide else copies[row]
             samples.append(Sample(name=f"{part.file}#{row:06d}", label=int(label), group=group))
     dataset.samples = tuple(samples)
-    dataset.group_kind = "slide" if all(part.slides for part in parts) else "picture"
+    dataset.group_kind = "slide" if by_slide else "picture"
     copied = len(samples) - len(first)
-    if dataset.group_kind == "slide":
+    if by_slide:
         findings += [f"{copied:,} patches are copies of another one."] if copied else []
     else:
-        findings += [*twins_found([s for s in samples if "#" in s.group]), not_by_case()]
+        findings += [*twins_found(samples), not_by_case(), _PUBLISHED]
     if (rows := max(part.chunk_rows for part in parts)) > SLOW_CHUNK_ROWS:
         findings.append(f"The files pack {rows:,} patches together: single ones are slow to read, all at once are not.")
     dataset.findings = tuple(findings)

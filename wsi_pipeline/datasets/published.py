@@ -37,7 +37,8 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
     if file is None and not beside.is_file():
         return _parts_of_files(dataset, notes)
     named = read_published(file or beside)
-    present = {str(group) for group in np.unique(dataset.groups)}
+    cases_of = [sample.case or sample.group for sample in dataset.samples]  # a group may be a patient with several
+    present = set(cases_of)
     for part in PARTS:
         cases = {case for case, its_part in named.items() if its_part == part}
         if cases - present:
@@ -52,7 +53,7 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
     elif others:
         notes.append(f"{len(others)} cases outside the published split are in no part.")
     numbers = {case: PARTS.index(part) for case, part in named.items()}
-    return np.array([numbers.get(sample.group, -1) for sample in dataset.samples], np.int64)
+    return np.array([numbers.get(case, -1) for case in cases_of], np.int64)
 
 
 def read_published(file: Path) -> dict[str, str]:

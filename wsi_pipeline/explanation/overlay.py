@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.explanation.colours import colour_bar, ramp, scale_top, ticks_to, tint
 from wsi_pipeline.explanation.region import as_text
-from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion
+from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion, how_chosen
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
 from wsi_pipeline.sheet import GREY, Sheet
@@ -91,7 +91,7 @@ def _details(found: ExplainedRegion) -> list[str]:
     card, cells = found.card, found.cells
     maps = " and ".join(f"{rows} x {cols}" for rows, cols in found.positions)
     members = f" and {len(card.members)} networks" if card.members else ""
-    how = {"given": "as asked for", "found": "the most probable of the slide", "whole": "the whole slide"}[found.origin]
+    how = how_chosen(found.origin, found.looked)
     says = f"{len(cells):,} cells, mean probability {cells.mean(dtype=np.float64):.2f}"
     if _has_threshold(found):
         says += f", {100 * (cells >= card.threshold.value).mean():.0f} % at or above {card.threshold.value:g}"

@@ -1,6 +1,6 @@
 """A region of a slide with the evidence in it: fields of view all over it, their maps put together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
@@ -16,6 +16,7 @@ from wsi_pipeline.explanation.lookup import cells_in, look_up, sample
 from wsi_pipeline.explanation.patches import find_class
 from wsi_pipeline.explanation.region import (
     DEFAULT_VIEWS,
+    MAX_VIEWS,
     Stitcher,
     as_text,
     check_region,
@@ -39,7 +40,7 @@ from wsi_pipeline.slides import Slide
 from wsi_pipeline.slides.source import SlideSource
 
 MAX_LOOKS = 5000
-"""Fields of view that are looked at to find the most probable region of a slide."""
+"""About so many fields of view are looked at to find the most probable region of a slide."""
 
 PICTURE_PX, WIDE_PICTURE_PX = 540, 900
 """Longer side of the region as it is drawn, three times side by side; and of a wide one, above each other."""
@@ -49,6 +50,13 @@ WIDE = 1.8
 
 Origin = Literal["given", "found", "whole"]
 """The user named the region, the program found it the most probable one, or it is the whole of a small slide."""
+
+
+def how_chosen(origin: Origin, looked: float) -> str:
+    """In words, behind a comma."""
+    if origin != "found":
+        return {"given": "as asked for", "whole": "the whole slide"}[origin]
+    return "the most probable of the slide" + ("" if looked > 0.99 else f" by a look at {looked:.2g} of its tissue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,8 @@ class ExplainedRegion:
     """What evidence and probability are of."""
     upsampled: bool
     """Whether the slide is coarser than what the model needs, so that detail is invented."""
+    looked: float = 1.0
+    """Where it was found: the part of the tissue that was looked at, 0..1."""
 
 
 def explain_region(
@@ -124,7 +134,8 @@ def explain_region(
             return _explain(slide, plan, model, box, "given")
         if max(bounds.width * mpp.x, bounds.height * mpp.y) <= 1.5 * DEFAULT_VIEWS * view.size_um:
             return _explain(slide, plan, model, bounds, "whole")
-        return _explain(slide, plan, model, _find(source, plan, settings, model), "found")
+        box, looked = _find(source, plan, settings, model)
+        return replace(_explain(slide, plan, model, box, "found"), looked=looked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +162,18 @@ class _Model:
         return stitcher.mean()
 
 
-def _find(source: SlideSource, plan: SlidePlan, settings: Settings, model: _Model) -> Box:
-    """The most probable region, by looking at fields of view side by side; of much tissue, with gaps between them."""
+def _find(source: SlideSource, plan: SlidePlan, settings: Settings, model: _Model) -> tuple[Box, float]:
+    """The most probable region, by looking at fields of view side by side; of much tissue, with gaps between them.
+
+    And the part of the tissue that was looked at.
+    """
     view, tissue_um2 = plan.grid.view, plan.tissue.area_mm2(plan.grid.mpp) * 1e6
+    spacing = min(max(view.size_um, sqrt(tissue_um2 / MAX_LOOKS)), MAX_VIEWS * view.size_um)
     grid = plan_grid(
         plan.info,
         view,
         plan.tissue,
-        cell=CellSpec(None if plan.patches_only else max(view.size_um, sqrt(tissue_um2 / MAX_LOOKS))),
+        cell=CellSpec(None if plan.patches_only else spacing),
         min_tissue=settings.grid.min_tissue,
         allow_upsampling=settings.grid.allow_upsampling,
     )
@@ -170,7 +185,7 @@ def _find(source: SlideSource, plan: SlidePlan, settings: Settings, model: _Mode
             bar.update(len(scored.block.cells))
     if not np.isfinite(found).any():
         raise ConfigError("region", f"no tissue was found on {plan.info.path}", "Name a region, or lower --min-tissue.")
-    return most_probable(found, grid)
+    return most_probable(found, grid), min(1.0, (view.size_um / grid.cell_um) ** 2)
 
 
 def _explain(slide: Slide, plan: SlidePlan, model: _Model, region: Box, origin: Origin) -> ExplainedRegion:
@@ -180,7 +195,10 @@ def _explain(slide: Slide, plan: SlidePlan, model: _Model, region: Box, origin: 
         why = f"{as_text(region)} holds no tissue that a run would analyse"
         raise ConfigError("region", why, "Choose another one, or lower --min-tissue.")
     box = raster_box(region, grid.scale)
-    fields, windows = _fields(plan, box), grid.windows(cells)
+    windows = grid.windows(cells)
+    fields = _fields(plan, box)
+    if plan.patches_only:  # also where a patch is alone, or smaller than a field: white beyond, as its cell is scored
+        fields = np.unique(np.concatenate([fields, windows]), axis=0)
     corners = np.concatenate([fields, windows])
     corner, end = corners.min(axis=0), corners.max(axis=0) + grid.view.size_px
     seen = Box(*corner.tolist(), *(end - corner).tolist())
@@ -213,8 +231,8 @@ def _explain(slide: Slide, plan: SlidePlan, model: _Model, region: Box, origin: 
 def _fields(plan: SlidePlan, box: Box) -> NDArray[np.int64]:
     """[n, 2]: corners of the fields of view that the evidence in a box of the raster is put together from.
 
-    Those that see nothing analysed are left out; so are, in a patch folder, those that reach beyond its patches, where
-    there is nothing.
+    Those that see nothing analysed are left out; so are, in a patch folder, those between its patches that reach
+    beyond them, where there is nothing.
     """
     grid, side = plan.grid, plan.grid.view.size_px
     corners = lattice(box, side)

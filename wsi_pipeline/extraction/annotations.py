@@ -106,11 +106,10 @@ def read_annotations(path: Path) -> AnnotationFile:
     shapes: dict[str, list[shapely.MultiPolygon]] = {}
     passed: Counter[str] = Counter()
     for number, feature in enumerate(_features(_parse(path, data)), start=1):
-        kind = _object_type(feature)
-        if kind in _OTHER_OBJECTS:
-            passed["objects that are no annotations (cells, detections, tiles)"] += 1
-            continue
         try:
+            if _object_type(feature) in _OTHER_OBJECTS:
+                passed["objects that are no annotations (cells, detections, tiles)"] += 1
+                continue
             shape, oddities = _shape(feature.get("geometry"))
             name = _class_name(feature)
         except (TypeError, ValueError, AttributeError, KeyError, shapely.errors.ShapelyError) as error:
@@ -145,9 +144,10 @@ def _features(value: Any) -> Iterator[dict[str, Any]]:
             yield from _features(item)
     elif isinstance(value, dict) and value.get("type") == "Feature":
         yield value
-        properties = value.get("properties") or {}
-        for key in ("childObjects", "children"):
-            yield from _features(properties.get(key) or [])
+        properties = value.get("properties")
+        if isinstance(properties, dict):
+            for key in ("childObjects", "children"):
+                yield from _features(properties.get(key) or [])
     elif isinstance(value, dict):
         yield from _features(value.get("features") or [])
 

@@ -171,7 +171,7 @@ def _already(job: _Job, identity: str) -> Record | None:
         hint = "Remove it, or choose another folder with --out."
         raise OutputError(job.folder, "is there, but was not made by this program", hint)
     if record["identity"] == identity:
-        record["patient"] = job.slide.patient or job.case  # changes no patch
+        record["patient"] = job.slide.patient or record["patient"]  # changes no patch
         write_json(job.folder / CASE_FILE, record)
         return record
     if job.overwrite:

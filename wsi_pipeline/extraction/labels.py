@@ -183,9 +183,9 @@ def label_patches(grid: Grid, areas: Areas, rules: PatchRules) -> NDArray[np.uin
         outcome[negative >= rules.min_coverage] = Outcome.NEGATIVE
     outcome[positive > rules.max_mixed] = Outcome.BORDER
     outcome[positive >= rules.min_coverage] = Outcome.POSITIVE
-    outcome[area_coverage(areas.excluded, lattice) > rules.max_mixed] = Outcome.EXCLUDED
+    outcome[area_coverage(areas.excluded, lattice) > rules.max_stray] = Outcome.EXCLUDED
     if areas.region is not None:
-        outcome[area_coverage(areas.region, lattice) < 1 - rules.max_mixed] = Outcome.OUTSIDE
+        outcome[area_coverage(areas.region, lattice) < 1 - rules.max_stray] = Outcome.OUTSIDE
     bare = ~grid.cell_mask() | _over_edge(grid, lattice)
     outcome[bare] = np.where(outcome[bare] == Outcome.POSITIVE, Outcome.BARE, Outcome.NO_TISSUE)
     if rules.max_per_class is not None:

@@ -8,6 +8,9 @@ from wsi_pipeline.config import GridSettings, Reader, Settings, TissueSettings
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP, FieldOfView
 
+MAX_STRAY = 0.1
+"""However much of the classes a patch may mix, no more of it lies where nobody judged."""
+
 MIN_SIZE_PX, MAX_SIZE_PX = 8, 1024
 """Bounds on the side of a patch: what the readers of patch folders take for a patch."""
 
@@ -58,8 +61,7 @@ class PatchRules:
     min_coverage: float = 0.5
     """A patch has a class where at least this part of its area is annotated so."""
     max_mixed: float = 0.1
-    """A patch of class 0 of which more than this part is annotated class 1 is left out, and so is any patch of which
-    more than this part is excluded or outside the region."""
+    """A patch of class 0 of which more than this part is annotated class 1 is left out."""
     min_tissue: float = 0.5
     """A patch is cut where at least this part of its area is tissue."""
     allow_upsampling: bool = False
@@ -68,6 +70,11 @@ class PatchRules:
     """At most so many patches of each class from each slide, drawn at random with `seed`."""
     seed: int = 0
     tissue: TissueSettings = field(default_factory=TissueSettings)
+
+    @property
+    def max_stray(self) -> float:
+        """A patch of which more than this part is excluded or outside the region is left out."""
+        return min(self.max_mixed, MAX_STRAY)
 
     def __post_init__(self) -> None:
         _require(MIN_SIZE_PX <= self.size_px <= MAX_SIZE_PX, "size-px", self.size_px, f"{MIN_SIZE_PX} to {MAX_SIZE_PX}")

@@ -18,6 +18,8 @@ class _Architecture:
     make: Callable[[int], nn.Module]
     pretrained: ImageNetWeights | None = None
     """Of the network, or of its trunk."""
+    normalises: bool = False
+    """Whether it takes RGB in 0..1 as it is."""
 
 
 _NETWORKS: dict[str, _Architecture] = {
@@ -26,7 +28,7 @@ _NETWORKS: dict[str, _Architecture] = {
     "torchvision/resnet50": _Architecture(make=resnet50, pretrained=RESNET50),
     "resnet18-50px": _Architecture(make=resnet18_50px, pretrained=RESNET18),
     "efficientnet-lite0": _Architecture(make=EfficientNetLite0, pretrained=LITE0),
-    "idc-residual-7ch": _Architecture(make=Residual7),
+    "idc-residual-7ch": _Architecture(make=Residual7, normalises=True),
     "idc-cnn": _Architecture(make=PlainCnn),
     "resnet50-dense": _Architecture(make=Resnet50Dense, pretrained=RESNET50),
 }
@@ -73,6 +75,15 @@ def imagenet_colours(architecture: str) -> Colours:
     return weights.mean, weights.std
 
 
+def normalises_itself(architecture: str) -> bool:
+    """Whether a network takes RGB in 0..1 as it is, so that its card has mean 0 and deviation 1.
+
+    Raises:
+        BundleError: where the architecture is unknown.
+    """
+    return _find(architecture).normalises
+
+
 def gradcam_layer(network: nn.Module) -> nn.Module:
     """The last convolutional stage, whose output Grad-CAM (Selvaraju et al. 2017) weighs: [n, channels, h, w].
 
@@ -85,7 +96,7 @@ def gradcam_layer(network: nn.Module) -> nn.Module:
         case Resnet50Dense():
             layer = network.trunk.layer4
         case EfficientNetLite0():
-            layer = network.stages[-1]
+            layer = network.head
         case Residual7():
             layer = network.blocks[-1]
         case PlainCnn():

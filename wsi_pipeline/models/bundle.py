@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle", "save_ensemble"]
 
-CARD_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
+CARD_FILE, WEIGHTS_FILE, SPLIT_FILE = "model.json", "model.safetensors", "split.json"
 SHIPPED = Path(__file__).parent / "bundles"
 
 
@@ -122,7 +122,7 @@ def write_card(folder: Path, card: Card) -> None:
 def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card) -> ModelBundle:
     """Write bundles as one deep ensemble and open it.
 
-    Members are copied (card and weights) to ``member-1``, ``member-2`` …; those inside `folder` stay where they are.
+    Members are copied (card, weights, split) to ``member-1``, ``member-2`` …; those inside `folder` stay there.
 
     Args:
         folder: The ensemble's own.
@@ -148,7 +148,8 @@ def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card
     for name, member in zip(names, members, strict=True):
         if not _inside(folder, member.path):
             make_folder(folder / name)
-            for file in (weights[member.path], CARD_FILE):
+            split = [SPLIT_FILE] if (member.path / SPLIT_FILE).exists() else []
+            for file in (weights[member.path], *split, CARD_FILE):
                 with atomic_path(folder / name / file) as part:
                     shutil.copyfile(member.path / file, part)
     write_card(folder, card)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.base import ModelBundle
-from wsi_pipeline.models.bundle import CARD_FILE
-from wsi_pipeline.models.card import read_card
+from wsi_pipeline.models.bundle import CARD_FILE, SPLIT_FILE
+from wsi_pipeline.models.card import Card, read_card
 
-SPLIT_FILE = "split.json"
 LEAKY = "leaky"
 SEEN_BEFORE = "seen_before"
 """In a card's training: what the bundle had seen that the training began at."""
@@ -42,18 +41,29 @@ def what_was_seen(bundle: ModelBundle) -> Seen:
         BundleError: where a ``split.json`` or a member's card cannot be read.
     """
     members = [bundle.path / name for name in bundle.card.members]
-    splits = [split for folder in (bundle.path, *members) if (split := _read_split(folder))]
-    for card in (bundle.card, *(read_card(folder / CARD_FILE) for folder in members)):
-        keys = "split", "split_by_case", SEEN_BEFORE
-        splits += [card.training[key] for key in keys if isinstance(card.training.get(key), Mapping)]
+    found = [_of_one(folder, read_card(folder / CARD_FILE)) for folder in members]
+    if not members or bundle.card.training:
+        found.append(_of_one(bundle.path, bundle.card))
+    train = frozenset().union(*(one.train for one in found))
+    return Seen(
+        known=all(one.known for one in found),
+        leaky=any(one.leaky for one in found),
+        train=train,
+        validation=frozenset().union(*(one.validation for one in found)) - train,
+    )
+
+
+def _of_one(folder: Path, card: Card) -> Seen:
+    splits = [_read_split(folder), *(card.training.get(key) for key in ("split", "split_by_case", SEEN_BEFORE))]
+    told = [split for split in splits if isinstance(split, Mapping)]
     train, validation = (
-        frozenset(name for split in splits for name in _names(split.get(part))) for part in ("train", "validation")
+        frozenset(name for split in told for name in _names(split.get(part))) for part in ("train", "validation")
     )
     return Seen(
-        known=bool(train) and all(split.get("known", True) for split in splits),
-        leaky=any(split.get("kind") == LEAKY or split.get(LEAKY) is True for split in splits),
+        known=bool(train) and all(split.get("known", True) for split in told),
+        leaky=any(split.get("kind") == LEAKY or split.get(LEAKY) is True for split in told),
         train=train,
-        validation=validation - train,
+        validation=validation,
     )
 
 

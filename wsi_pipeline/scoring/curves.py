@@ -30,7 +30,7 @@ class Reliability:
     """[bins]: patches."""
 
 
-def bin_edges_of(probability: NDArray[np.floating], bins: int = BINS) -> NDArray[np.int64]:
+def bin_of(probability: NDArray[np.floating], bins: int = BINS) -> NDArray[np.int64]:
     """[n]: bin of each probability; the last one takes 1.0."""
     return np.minimum((probability.astype(np.float64) * bins).astype(np.int64), bins - 1)
 
@@ -43,11 +43,11 @@ def reliability(came_true: NDArray[np.floating], probability: NDArray[np.floatin
         probability: [n], that it would.
         bins: Number of bins of equal width over 0..1.
     """
-    bin_of = bin_edges_of(probability, bins)
-    count = np.bincount(bin_of, minlength=bins)
+    places = bin_of(probability, bins)
+    count = np.bincount(places, minlength=bins)
     filled = count > 0
-    predicted = np.bincount(bin_of, probability, bins)[filled] / count[filled]
-    observed = np.bincount(bin_of, came_true, bins)[filled] / count[filled]
+    predicted = np.bincount(places, probability, bins)[filled] / count[filled]
+    observed = np.bincount(places, came_true, bins)[filled] / count[filled]
     return Reliability(predicted=predicted, observed=observed, count=count[filled])
 
 

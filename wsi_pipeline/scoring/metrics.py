@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.scoring.curves import bin_edges_of
+from wsi_pipeline.scoring.curves import bin_of
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -29,7 +29,8 @@ def score(
     `negative_predictive_value` the precision of class 0). With more, the most probable class is called, `precision`,
     `recall`, `specificity`, `f1`, `auroc` (one against the rest) and `average_precision` are means over the classes,
     and `ece` is that of the most probable class. Means over classes are those of scikit-learn: of `precision`,
-    `recall` and `f1` over the classes that occur or are called, of the others over those that occur.
+    `recall` and `f1` over the classes that occur or are called, of the others over those that occur; there are none
+    where the weights leave out all patches of a class.
 
     Args:
         labels: [n], classes from 0 on.
@@ -54,11 +55,12 @@ class Scorer:
         check_labels(self._labels, self._classes)
         self._called = call(probabilities, threshold)
         self._binary = self._classes == 2
+        self._present = np.bincount(self._labels, minlength=self._classes) > 0
         ranked = (1,) if self._binary else range(self._classes)
         self._rankings = {n: _Ranking.make(self._labels == n, self._probabilities[:, n]) for n in ranked}
         self._squares = squared_errors(self._labels, self._probabilities)
         self._confidence, self._right = confidence(self._labels, self._probabilities)
-        self._bin_of = bin_edges_of(self._confidence)
+        self._bin_of = bin_of(self._confidence)
 
     def __call__(self, weights: Floats | None = None) -> dict[str, float]:
         """Metrics with each patch counted `weights` times; see `score`."""
@@ -67,13 +69,19 @@ class Scorer:
         if total == 0:
             return {}
         table = self._confusion(weights)
+        occurs = table.sum(axis=1) > 0
         values = {
             "accuracy": float(np.trace(table) / total),
             "brier": float(weights @ self._squares / total),
             "ece": self._calibration_error(weights) / float(total),
         }
-        values |= _of_two(table) if self._binary else _of_many(table)
-        return values | self._ranked(weights, table.sum(axis=1) > 0)
+        if self._binary:
+            values |= _of_two(table)
+        elif (occurs == self._present).all():  # a mean over fewer classes would be another figure
+            values |= _of_many(table)
+        else:
+            return values
+        return values | self._ranked(weights, occurs)
 
     def _confusion(self, weights: Floats) -> NDArray[np.float64]:
         cells = np.bincount(self._labels * self._classes + self._called, weights, self._classes**2)
@@ -130,10 +138,12 @@ def _of_two(table: NDArray[np.float64]) -> dict[str, float]:
     if len(values) == 2:
         values |= {
             "balanced_accuracy": (values["recall"] + values["specificity"]) / 2,
-            "precision": _ratio(tp, tp + fp),
-            "negative_predictive_value": _ratio(tn, tn + fn),
-            "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+            "f1": 2 * tp / (2 * tp + fp + fn),
         }
+        if tp + fp:
+            values["precision"] = tp / (tp + fp)
+        if tn + fn:
+            values["negative_predictive_value"] = tn / (tn + fn)
     return {key: float(value) for key, value in values.items()}
 
 
@@ -152,10 +162,6 @@ def _of_many(table: NDArray[np.float64]) -> dict[str, float]:
         "specificity": (1 - ((called - hits) / (total - occurs))[there]).mean(),
     }
     return {key: float(value) for key, value in values.items()}
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
 
 
 def as_columns(probabilities: Floats) -> Floats:
@@ -233,4 +239,4 @@ def log_loss(labels: NDArray[np.integer], probabilities: Floats) -> float:
 def expected_calibration_error(labels: NDArray[np.integer], probabilities: Floats, bins: int = 15) -> float:
     """ECE over bins of equal width (Naeini et al., AAAI 2015): of class 1 of two, of more the most probable class."""
     sure, right = confidence(labels.astype(np.int64), probabilities)
-    return float(np.abs(np.bincount(bin_edges_of(sure, bins), sure - right)).sum() / len(sure))
+    return float(np.abs(np.bincount(bin_of(sure, bins), sure - right)).sum() / len(sure))

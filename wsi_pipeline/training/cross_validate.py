@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.context import Context, fit_context, refine_points
-from wsi_pipeline.datasets import open_dataset
+from wsi_pipeline.datasets import check_readable
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, folds, limit_samples
-from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.files import atomic_path, make_folder, write_json
+from wsi_pipeline.errors import ConfigError, DatasetError
+from wsi_pipeline.files import atomic_path
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
 from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, cross_fit, fit_calibration
@@ -30,7 +30,7 @@ from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metric
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.start import started_from
-from wsi_pipeline.training.train import build_and_fit, check_free
+from wsi_pipeline.training.train import build_and_fit, check_free, open_for
 from wsi_pipeline.training.trainer import Device, choose_device
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def cross_validate(
     limit: float = 1.0,
     device: Device = "auto",
     overwrite: bool = False,
+    restart: bool = False,
     command: str = "",
 ) -> ModelBundle:
     """Measure a recipe by cross-validation over cases, train it on all of them and write the bundle.
@@ -54,13 +55,14 @@ def cross_validate(
     ``<out>.training/out_of_fold.npz`` and the fold of each case in ``folds.json`` beside the bundle.
 
     Args:
-        recipe: Settings; its split is not used.
+        recipe: Settings; of its split only the seed is used, and nothing validates, so nothing stops early.
         data: Labelled patches of two classes.
         out: Folder of the new bundle.
         count: Number of folds.
         limit: Fraction of the patches to use, for a trial.
         device: Where to train.
-        overwrite: Replace a bundle that is there, and begin anew where a training was interrupted.
+        overwrite: Replace a bundle that is there, when the new one is done.
+        restart: Begin anew where a training was interrupted.
         command: For the card: how this was called.
 
     Raises:
@@ -71,7 +73,10 @@ def cross_validate(
     """
     out = Path(out)
     check_free(out, overwrite=overwrite)
-    dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
+    if recipe.split.compare_leaky:
+        hint = "Add --set split.compare_leaky=false, or leave out --folds."
+        raise ConfigError("split.compare_leaky", "is not for cross-validation", hint)
+    dataset = open_for(recipe, data)
     if dataset.group_kind == "picture":
         why = "does not tell which case a patch comes from, so it cannot be cross-validated by case"
         raise DatasetError(dataset.root, why, "Train without --folds.")
@@ -82,14 +87,16 @@ def cross_validate(
     log.info("%s", describe(dataset))
     before = started_from(recipe, dataset, np.arange(len(dataset)), leaky=False)
     pairs = folds(dataset, count, recipe.split.seed)
-    with training_folder(out, overwrite=overwrite) as folder:
+    if not is_helper():
+        check_readable(dataset, np.arange(len(dataset)))  # rather than when a fold is through
+    with training_folder(out, folds=count, restart=restart) as folder:
         fold = np.empty(len(dataset), np.int64)
         logits = np.empty((len(dataset), len(dataset.class_names)), np.float32)
         for number, (train, held_out) in enumerate(pairs):
             log.info("Fold %d of %d: %d patches train, %d are held out", number + 1, count, len(train), len(held_out))
             fold[held_out] = number
             _, fitted = build_and_fit(dataset, train, None, recipe, folder=folder / f"fold-{number}", device=device)
-            if fitted.main:  # else this is a helper process of a training on several GPUs, which measures nothing
+            if not is_helper():
                 draft = draft_bundle(folder / f"fold-{number}" / "draft", fitted, dataset, recipe)
                 logits[held_out] = predict_logits(draft, dataset, held_out, device=choose_device(device))
         every = np.arange(len(dataset))
@@ -105,9 +112,8 @@ def cross_validate(
         note = f"All cases trained the network; its figures are of {count} networks that each left some cases out."
         split = Split(kind="case", seed=recipe.split.seed, train=every, limit=limit, notes=(note,))
         facts = {"command": command, "start": start.text, **before}
-        make_folder(out)
-        write_json(out / "folds.json", {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)})
-        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts)  # the card comes last
+        where = {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)}
+        bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts, folds=where)
         tidy(folder)
     return bundle
 

@@ -1,6 +1,5 @@
 """Batches for the training: cut from one array in memory, or decoded by worker processes where that is too large."""
 
-import os
 from collections.abc import Callable
 
 import lightning.pytorch as pl
@@ -14,13 +13,12 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.feed import end_with_parent, worker_context
 from wsi_pipeline.geometry import Size
-from wsi_pipeline.machine import available_cores
+from wsi_pipeline.machine import available_cores, available_memory
 from wsi_pipeline.models.card import Triple
 from wsi_pipeline.training.batches import Batch, Batches, DecodedPatches, MemoryPatches, collate
 from wsi_pipeline.training.recipe import DataSettings, Recipe
 from wsi_pipeline.training.sampling import Draw, Indices, Pool, draw_epoch, every, truncate
 
-VALIDATION_BATCH = 256
 COLOUR_SAMPLE = 4000
 """About so many patches tell mean and deviation of the colours."""
 
@@ -33,7 +31,6 @@ class PatchData(pl.LightningDataModule):
         train: Indices of its samples that train.
         validation: Those that validate; None or empty for none.
         recipe: Settings.
-        images: uint8 [len(dataset), height, width, 3] of all samples, where the caller has them.
 
     Raises:
         DatasetError: where a part is empty or of one class, an index is in both parts, or a file cannot be decoded.
@@ -46,22 +43,20 @@ class PatchData(pl.LightningDataModule):
         train: Indices,
         validation: Indices | None,
         recipe: Recipe,
-        images: NDArray[np.uint8] | None = None,
     ) -> None:
         super().__init__()
         validation = np.empty(0, np.int64) if validation is None else validation
         check_parts(dataset, train, validation)
         if recipe.data.balance == "truncate":
             train = truncate(dataset.labels, train, recipe.seed)
-        used = np.arange(len(dataset)) if images is not None else np.union1d(train, validation)
+        used = np.union1d(train, validation)
         self._dataset = dataset.subset(used.tolist())
         self._recipe = recipe
         self.train, self.validation = np.searchsorted(used, train), np.searchsorted(used, validation)
         self.side = min(dataset.patch_size.width, dataset.patch_size.height)
         self.pool = Pool.of(self._dataset.samples, size=dataset.patch_size, classes=len(dataset.class_names))
-        if images is None and fits_memory(dataset, len(used), recipe.data):
-            images = load_images(self._dataset, size=dataset.patch_size)
-        self.images = images
+        fits = fits_memory(dataset, len(used), recipe.data)
+        self.images = load_images(self._dataset, size=dataset.patch_size) if fits else None
         self._check_offsets()
 
     def _check_offsets(self) -> None:
@@ -69,7 +64,8 @@ class PatchData(pl.LightningDataModule):
             return
         where = "augmentation.offsets"
         if self.images is None:
-            raise ConfigError(where, "needs the decoded patches in memory", "Raise data.memory_gb, or set it to 0.")
+            hint = "Set data.cache to memory where they fit there, or this to 0."
+            raise ConfigError(where, "needs the decoded patches in memory", hint)
         if self._dataset.patch_size != Size(self.side, self.side):
             raise ConfigError(where, f"needs square patches, not {self._dataset.patch_size}", "Set it to 0.")
 
@@ -113,7 +109,7 @@ class PatchData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation patch once."""
         draw = every(self.validation, self.pool, Size(self.side, self.side))
-        return self._loader(lambda _: draw, VALIDATION_BATCH, whole=False)
+        return self._loader(lambda _: draw, self._recipe.optimisation.batch_size, whole=False)
 
     def _loader(self, draw: Callable[[int], Draw], batch_size: int, *, whole: bool) -> DataLoader[Batch]:
         share = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -171,8 +167,7 @@ def fits_memory(dataset: PatchDataset, count: int, settings: DataSettings) -> bo
     if settings.cache != "auto":
         return settings.cache == "memory"
     size = dataset.patch_size.width * dataset.patch_size.height * 3 * count
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else size * 2
-    return size <= min(settings.memory_gb * 1e9, free / 2)
+    return size <= min(settings.memory_gb * 1e9, available_memory() / 2)
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:

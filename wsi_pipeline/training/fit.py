@@ -14,16 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from numpy.typing import NDArray
 from torch import nn
 
 from wsi_pipeline.datasets.base import PatchDataset
-from wsi_pipeline.errors import TrainingError
+from wsi_pipeline.errors import ConfigError, TrainingError
 from wsi_pipeline.files import write_csv, write_json
-from wsi_pipeline.models.architectures import imagenet_colours
+from wsi_pipeline.models.architectures import imagenet_colours, normalises_itself
 from wsi_pipeline.models.card import Colours, Triple
 from wsi_pipeline.training.data import PatchData
-from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, quiet
+from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, is_helper, quiet
 from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
@@ -65,7 +64,6 @@ def fit(
     teacher: Teacher | None = None,
     device: Device = "auto",
     devices: int | Literal["auto"] = "auto",
-    images: NDArray[np.uint8] | None = None,
 ) -> Fitted:
     """Train a network.
 
@@ -83,7 +81,6 @@ def fit(
         teacher: Whose word counts beside the labels.
         device: Where to train.
         devices: How many GPUs; "auto" for all. More than one make a process each.
-        images: uint8 [len(dataset), height, width, 3] of all samples, where the caller holds them already.
 
     Raises:
         DatasetError: where nothing can be learnt from the patches, or one cannot be decoded.
@@ -92,8 +89,8 @@ def fit(
     """
     check_same(folder, recipe, dataset, train, validation)
     if (folder / RESULT_FILE).exists():
-        return _finished(folder, network, recipe)
-    data = PatchData(dataset, train, validation, recipe, images)
+        return _finished(folder, network, recipe, main=not is_helper())
+    data = PatchData(dataset, train, validation, recipe)
     mean, std = _colours(data, recipe, colours)
     normalise = Normalise(mean, std, recipe.model.input_px or data.side)
     module = Classifier(
@@ -145,7 +142,13 @@ def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = 
 
 
 def _colours(data: PatchData, recipe: Recipe, first: Colours | None) -> Colours:
-    match recipe.model.normalisation:
+    choice = recipe.model.normalisation
+    if normalises_itself(recipe.model.architecture):
+        if choice not in {"auto", "none"}:
+            why = f"{choice} does not suit {recipe.model.architecture}, which normalises its channels itself"
+            raise ConfigError("model.normalisation", why, "Set it to none.")
+        choice = "none"
+    match choice:
         case "none":
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         case "imagenet":
@@ -165,7 +168,7 @@ def _load(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
         why = f"is damaged ({str(error).splitlines()[0]})"
-        raise TrainingError(path, why, "Give --overwrite to begin anew.") from error
+        raise TrainingError(path, why, "Give --restart to begin anew.") from error
     return found
 
 

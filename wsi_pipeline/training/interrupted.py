@@ -18,34 +18,42 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import make_folder, write_json
 from wsi_pipeline.locks import LOCK_NAME, folder_lock
+from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
 
 IDENTITY_FILE = "identity.json"
+PLAN_FILE = "plan.json"
+"""At the root of the folder: how many folds, none for a plain training."""
 RESULT_FILE = "result.json"
 """Written when a training is through."""
 
+_HINT = "Give --restart to begin anew, or another --out."
+
 
 @contextmanager
-def training_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def training_folder(out: Path, *, folds: int, restart: bool) -> Iterator[Path]:
     """The folder of checkpoints and logs beside a bundle, ``<out>.training``, held for this training alone.
 
     The helper processes of further GPUs work under the lock of the first one.
 
     Args:
         out: Folder of the bundle.
-        overwrite: Empty it first.
+        folds: Of a cross-validation; 0 for a plain training.
+        restart: Empty it first.
 
     Raises:
         OutputError: where another training holds it, or it cannot be written.
+        TrainingError: where it holds an interrupted training with another number of folds.
     """
     folder = out.with_name(f"{out.name}.training")
     if is_helper():
         yield folder
         return
     with folder_lock(folder):
-        if overwrite:
+        if restart:
             _empty(folder)
+        _check_plan(folder, folds)
         yield folder
 
 
@@ -58,8 +66,17 @@ def tidy(folder: Path) -> None:
     """Remove checkpoints and drafts of a training whose bundle is written; the logs stay."""
     for path in folder.rglob("*.ckpt"):
         path.unlink()
-    for path in [*folder.rglob("draft"), *folder.rglob(RESULT_FILE), *folder.rglob(IDENTITY_FILE)]:
+    for path in [path for name in ("draft", RESULT_FILE, IDENTITY_FILE, PLAN_FILE) for path in folder.rglob(name)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_plan(folder: Path, folds: int) -> None:
+    path = folder / PLAN_FILE
+    before = json.loads(path.read_text(encoding="utf-8"))["folds"] if path.exists() else folds
+    if before != folds:
+        held, asked = (f"in {count} folds" if count else "without folds" for count in (before, folds))
+        raise TrainingError(folder, f"holds an interrupted training {held}, this one is {asked}", _HINT)
+    write_json(path, {"folds": folds})
 
 
 def _empty(folder: Path) -> None:
@@ -77,13 +94,14 @@ def check_same(folder: Path, recipe: Recipe, dataset: PatchDataset, train: Indic
     """
     make_folder(folder)
     mine = {"recipe": recipe.model_dump(mode="json"), "data": data_digest(dataset, train, validation)}
+    if recipe.model.start is not None:
+        mine["start"] = load_bundle(recipe.model.start).digest
     path = folder / IDENTITY_FILE
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         difference = _difference(before, mine, recipe)
         if difference:
-            hint = "Give --overwrite to begin anew, or another --out."
-            raise TrainingError(folder, f"holds an interrupted training {difference}", hint)
+            raise TrainingError(folder, f"holds an interrupted training {difference}", _HINT)
     write_json(path, mine)
 
 
@@ -109,7 +127,9 @@ def _difference(before: dict[str, Any], mine: dict[str, Any], recipe: Recipe) ->
         return (
             f"of another recipe ({', '.join(f'{key}: {old.get(key)} there, {new.get(key)} now' for key in keys[:3])})"
         )
-    return "" if before["data"] == mine["data"] else "on other patches, or split otherwise"
+    if before["data"] != mine["data"]:
+        return "on other patches, or split otherwise"
+    return "" if before.get("start") == mine.get("start") else "from a bundle that is another one now"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

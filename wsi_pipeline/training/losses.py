@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from wsi_pipeline.training.recipe import OptimisationSettings
 
+_SMALLEST = 1e-6
+"""1 - p in the focal loss is at least this: a power below 1 has no slope at 0."""
+
 
 def soft_loss(
     logits: Tensor, targets: Tensor, *, weights: Tensor, smoothing: float = 0.0, gamma: float = 0.0
@@ -27,7 +30,7 @@ def soft_loss(
     weighted = targets * weights
     loss = -weighted * log_p
     if gamma:
-        loss = loss * (1 - log_p.exp()) ** gamma
+        loss = loss * (-torch.expm1(log_p)).clamp_min(_SMALLEST) ** gamma
     return loss.sum(), weighted.sum()
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.context import Context
-from wsi_pipeline.datasets import fit_size
+from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.splits import Split
 from wsi_pipeline.geometry import Size
@@ -94,7 +94,6 @@ def predict_logits(
     indices: Indices,
     *,
     device: Device,
-    images: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """Raw logits, float32 [len(indices), classes], of a bundle on some patches of a data set.
 
@@ -103,7 +102,6 @@ def predict_logits(
         dataset: The patches.
         indices: Which, in this order.
         device: Where to.
-        images: uint8 [len(dataset), height, width, 3] of all samples, where the caller holds them already.
 
     Raises:
         DatasetError: naming a file that cannot be decoded.
@@ -117,8 +115,7 @@ def predict_logits(
     with tqdm(total=len(indices), desc="measuring", unit="patch", disable=None, leave=False) as bar:
         for start in range(0, len(indices), chunk):
             part = indices[start : start + chunk]
-            pixels = ((dataset.read(int(n)) if images is None else images[n]) for n in part)
-            found.append(predictor.logits(np.stack([fit_size(image, Size(side, side)) for image in pixels])))
+            found.append(predictor.logits(load_images(dataset, part, size=Size(side, side))))
             bar.update(len(part))
     return np.concatenate(found)
 
@@ -136,7 +133,6 @@ def measure(
     *,
     device: Device,
     aim: ThresholdAim = "balanced_accuracy",
-    images: NDArray[np.uint8] | None = None,
 ) -> Measured:
     """Calibrate a bundle and choose its threshold on the validation part, then measure on validation and test.
 
@@ -146,11 +142,10 @@ def measure(
         split: Its parts; where nothing validates, the calibration stays (1, 0) and the threshold 0.5.
         device: Where to.
         aim: What the threshold is chosen for.
-        images: As for `predict_logits`.
     """
     parts = {name: part for name, part in split.parts.items() if name != "train" and len(part)}
     labels = {name: dataset.labels[part] for name, part in parts.items()}
-    logits = {name: predict_logits(bundle, dataset, part, device=device, images=images) for name, part in parts.items()}
+    logits = {name: predict_logits(bundle, dataset, part, device=device) for name, part in parts.items()}
     temperature, bias = 1.0, (0.0,) * len(dataset.class_names)
     threshold = Threshold(value=0.5, chosen="no validation patches to choose it on")
     if "validation" in parts:
@@ -206,7 +201,10 @@ def scores(
 def _notes(dataset: PatchDataset, split: Split) -> list[str]:
     """What a reader of the numbers must know."""
     notes = list(split.notes)
-    if dataset.group_kind == "picture":
+    if len(split.validation):
+        which = "its figures flatter" if len(split.test) else "its figures, the only ones there are, flatter"
+        notes.append(f"Calibration, threshold and the epoch that is kept were chosen on the validation part: {which}.")
+    if dataset.group_kind == "picture" and split.kind != "published":
         notes.append("Which case a patch comes from is not known: patches of one case may stand in several parts.")
     for name in ("validation", "test"):
         cases = len(np.unique(dataset.groups[split.parts[name]]))

@@ -120,13 +120,14 @@ class Classifier(pl.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             if patches.shape[1] > self.normalise.input_px and self._teacher is None:
                 # Augmentation is cheaper on small patches; a teacher wants them as they are.
-                patches = resize(patches.permute(0, 3, 1, 2), self.normalise.input_px).permute(0, 2, 3, 1)
+                small = resize(patches.permute(0, 3, 1, 2).float(), self.normalise.input_px)  # no GPU resizes bytes
+                patches = small.round().to(torch.uint8).permute(0, 2, 3, 1)
             shown = self._augment(patches)
-            if self._teacher is not None:
+            if self._settings.mixup:
+                shown, targets = mix_up(shown, targets, self._settings.mixup)
+            if self._teacher is not None:  # it sees what the network sees (Beyer et al., CVPR 2022)
                 targets = self._teacher.blend(shown, targets, mixed=self.trainer.precision == "bf16-mixed")
             inputs = self.normalise(shown)
-            if self._settings.mixup:
-                inputs, targets = mix_up(inputs, targets, self._settings.mixup)
         logits = self.network(inputs).float()
         total, weight = self._loss(logits, targets, smoothing=self._settings.label_smoothing)
         loss = total / weight

@@ -236,9 +236,11 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
 def _set(values: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     for part in path:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):  # the validation says what is wrong with it
-            return
+        if values.get(part) is None:
+            values[part] = {}
+        if not isinstance(values[part], dict):
+            raise ConfigError(f"--set {key}", f"{part} is a value and has no settings", f"Set {part} as a whole.")
+        values = values[part]
     values[last] = value
 
 

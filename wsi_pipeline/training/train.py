@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_pipeline.datasets import open_dataset, split_dataset
+from wsi_pipeline.datasets import check_readable, open_dataset, split_dataset
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, draw_samples
@@ -35,6 +35,7 @@ def train(
     device: Device = "auto",
     published: Path | None = None,
     overwrite: bool = False,
+    restart: bool = False,
     command: str = "",
 ) -> ModelBundle:
     """Train a recipe on a data set and write the bundle.
@@ -49,7 +50,8 @@ def train(
         limit: Fraction of the patches to use, for a trial.
         device: Where to train.
         published: CSV file of a published split (columns case,split), where it does not lie in the data's folder.
-        overwrite: Replace a bundle that is there, and begin anew where a training was interrupted.
+        overwrite: Replace a bundle that is there, when the new one is done.
+        restart: Begin anew where a training was interrupted.
         command: For the card: how this was called.
 
     Raises:
@@ -61,14 +63,14 @@ def train(
     """
     out = Path(out)
     check_free(out, overwrite=overwrite)
-    dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
-    if recipe.data.subset:
-        dataset = dataset.subset(draw_samples(dataset, recipe.data.subset, recipe.split.seed).tolist())
+    dataset = open_for(recipe, data)
     split = _split(dataset, recipe, recipe.split.kind, published, limit)
     log.info("%s", describe(dataset, split))
     held_out = np.concatenate([split.validation, split.test])
     before = started_from(recipe, dataset, held_out, leaky=split.leaky)
-    with training_folder(out, overwrite=overwrite) as folder:
+    if not is_helper():
+        check_readable(dataset, split.test)  # the other parts are read first of all
+    with training_folder(out, folds=0, restart=restart) as folder:
         start, fitted, measured = _train_on(dataset, split, recipe, folder, device)
         if recipe.split.compare_leaky and not split.leaky:
             measured = _with_leaky(measured, dataset, recipe, folder / "leaky", device=device, limit=limit)
@@ -79,6 +81,18 @@ def train(
         tidy(folder)
     log.info("%s", describe_metrics(bundle.card.metrics))
     return bundle
+
+
+def open_for(recipe: Recipe, data: str | Path) -> PatchDataset:
+    """The patches that a recipe trains and measures with.
+
+    Raises:
+        DatasetError: where they cannot be used, or are fewer than the recipe draws.
+    """
+    dataset = open_dataset(data, layout=recipe.data.layout, magnifications=recipe.data.magnifications)
+    if not recipe.data.subset:
+        return dataset
+    return dataset.subset(draw_samples(dataset, recipe.data.subset, recipe.split.seed).tolist())
 
 
 def build_and_fit(
@@ -136,7 +150,7 @@ def _train_on(
     dataset: PatchDataset, split: Split, recipe: Recipe, folder: Path, device: Device
 ) -> tuple[Start, Fitted, Measured]:
     start, fitted = build_and_fit(dataset, split.train, split.validation, recipe, folder=folder, device=device)
-    if not fitted.main:
+    if is_helper():
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
     where = choose_device(device)
