@@ -1,6 +1,6 @@
 """Many patches at once, all of one size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
 WHITE = 255
-CHECKED_TOGETHER = 1024
 
 
 def load_images(
@@ -36,15 +35,9 @@ def load_images(
     """
     chosen = range(len(dataset)) if indices is None else indices
     size = size or dataset.patch_size
-    images, found = np.empty((len(chosen), size.height, size.width, 3), np.uint8), np.zeros(len(chosen), np.bool_)
-    with tqdm(total=len(chosen), desc="patches", unit="patch", disable=None, leave=False) as bar:
-        try:
-            for place, pixels in dataset.read_each(chosen):
-                images[place], found[place] = fit_size(pixels, size), True
-                bar.update()
-        except DatasetError:
-            _raise_all(dataset, np.asarray(chosen)[~found].tolist(), len(chosen))
-            raise
+    images = np.empty((len(chosen), size.height, size.width, 3), np.uint8)
+    for place, pixels in _read_all(dataset, chosen, "patches"):
+        images[place] = fit_size(pixels, size)
     return images
 
 
@@ -54,8 +47,28 @@ def check_readable(dataset: PatchDataset, indices: Sequence[int] | NDArray[np.in
     Raises:
         DatasetError: as `load_images`.
     """
-    for start in range(0, len(indices), CHECKED_TOGETHER):
-        load_images(dataset, indices[start : start + CHECKED_TOGETHER])
+    for _ in _read_all(dataset, indices, "checking"):
+        pass
+
+
+def _read_all(
+    dataset: PatchDataset, chosen: Sequence[int] | NDArray[np.integer], what: str
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Each patch as its place in `chosen` and its pixels.
+
+    Raises:
+        DatasetError: as `load_images`.
+    """
+    found = np.zeros(len(chosen), np.bool_)
+    with tqdm(total=len(chosen), desc=what, unit="patch", disable=None, leave=False) as bar:
+        try:
+            for place, pixels in dataset.read_each(chosen):
+                found[place] = True
+                bar.update()
+                yield place, pixels
+        except DatasetError:
+            _raise_all(dataset, np.asarray(chosen)[~found].tolist(), len(chosen))
+            raise
 
 
 def _raise_all(dataset: PatchDataset, rest: Sequence[int], tried: int) -> None:

@@ -14,12 +14,11 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy
 from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.models.card import Triple
 from wsi_pipeline.training.augment import Augmentation, mix_up
+from wsi_pipeline.training.batches import Batch
 from wsi_pipeline.training.losses import class_weights, penalty, soft_loss
 from wsi_pipeline.training.recipe import OptimisationSettings, Recipe
 from wsi_pipeline.training.schedules import freeze, named_stages, trained_at
 from wsi_pipeline.training.teacher import Teacher
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Normalise(nn.Module):

@@ -69,7 +69,7 @@ def train(
     held_out = np.concatenate([split.validation, split.test])
     before = started_from(recipe, dataset, held_out, leaky=split.leaky)
     if not is_helper():
-        check_readable(dataset, split.test)  # the other parts are read first of all
+        check_readable(dataset, split.test)  # the other parts are read by the training itself
     with training_folder(out, folds=0, restart=restart) as folder:
         start, fitted, measured = _train_on(dataset, split, recipe, folder, device)
         if recipe.split.compare_leaky and not split.leaky:
