@@ -14,7 +14,7 @@ from torch import nn
 from wsi_pipeline import pipeline
 from wsi_pipeline.config import load_settings
 from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError
-from wsi_pipeline.explanation.slide import explain_region, how_chosen
+from wsi_pipeline.explanation.slide import explain_region
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
@@ -172,12 +172,12 @@ def test_the_edge_patches_of_a_case_have_evidence_too(tmp_path):
 
 
 def test_a_search_with_gaps_is_told(slide, bundle, monkeypatch):
-    assert explain(slide, bundle).looked == 1
+    whole = explain(slide, bundle)
+    assert (whole.looked, whole.how) == (1, "the most probable of the slide")
     monkeypatch.setattr("wsi_pipeline.explanation.slide.MAX_LOOKS", 30)
     found = explain(slide, bundle)
     assert 0.1 < found.looked < 0.9
-    assert how_chosen(found.origin, found.looked).startswith("the most probable of the slide by a look at 0.")
-    assert how_chosen("found", 1.0) == "the most probable of the slide"
+    assert found.how.startswith("the most probable of the slide by a look at 0.")
 
 
 def test_evidence_for_the_other_class(slide, bundle):

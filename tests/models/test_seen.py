@@ -50,14 +50,19 @@ def test_the_card_tells_it_too(tmp_path, dataset):
 
 def test_a_saved_ensemble_knows_what_all_its_members_have_seen_or_that_it_does_not(tmp_path):
     bundles = []
-    for name, split in (("a", {"train": ["c1"]}), ("b", {"train": ["c2"]}), ("mute", None)):
+    splits = {"a": {"train": ["c1", "c2"], "validation": ["c2", "c4"]}, "b": {"train": ["c3"]}, "mute": None}
+    for name, split in splits.items():
         torch.manual_seed(0)
         own = card(architecture="idc-cnn", training={} if split is None else {"note": "the split is in its file"})
         bundles.append(save_bundle(tmp_path / name, build_network("idc-cnn", 2), own))
         if split is not None:
             (tmp_path / name / "split.json").write_text(json.dumps({"kind": "case", **split}))
-    told = what_was_seen(save_ensemble(tmp_path / "told", bundles[:2], card()))
-    assert (told.known, told.train) == (True, {"c1", "c2"})
+    both = save_ensemble(tmp_path / "told", bundles[:2], card())
+    told = what_was_seen(both)
+    assert (told.known, told.train) == (True, {"c1", "c2", "c3"})
+    assert told.validation == {"c4"}
+    (both.path / "split.json").write_text(json.dumps({"kind": "case", "train": ["c5"]}))  # of the ensemble's own
+    assert what_was_seen(both).train == {"c1", "c2", "c3", "c5"}
     assert not what_was_seen(save_ensemble(tmp_path / "part", bundles[1:], card())).known
 
 

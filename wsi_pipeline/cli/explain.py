@@ -155,7 +155,7 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
 def _explain_slide(args: argparse.Namespace, settings: Settings) -> None:
     from wsi_pipeline.explanation.overlay import draw_region
     from wsi_pipeline.explanation.region import as_text
-    from wsi_pipeline.explanation.slide import explain_region, how_chosen
+    from wsi_pipeline.explanation.slide import explain_region
     from wsi_pipeline.grid import CellSpec
     from wsi_pipeline.inference import choose_device
     from wsi_pipeline.jobs import plan_jobs
@@ -178,8 +178,7 @@ def _explain_slide(args: argparse.Namespace, settings: Settings) -> None:
         batch=_batch(settings),
     )
     draw_region(args.out, explained)
-    how = how_chosen(explained.origin, explained.looked)
-    print(f"region: {as_text(explained.region)}, {how}; mean probability of {explained.class_name} "
+    print(f"region: {as_text(explained.region)}, {explained.how}; mean probability of {explained.class_name} "
           f"{explained.cells.mean():.2f}")  # fmt: skip
 
 

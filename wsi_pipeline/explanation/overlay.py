@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.explanation.colours import colour_bar, ramp, scale_top, ticks_to, tint
 from wsi_pipeline.explanation.region import as_text
-from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion, how_chosen
+from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
 from wsi_pipeline.sheet import GREY, Sheet
@@ -91,7 +91,6 @@ def _details(found: ExplainedRegion) -> list[str]:
     card, cells = found.card, found.cells
     maps = " and ".join(f"{rows} x {cols}" for rows, cols in found.positions)
     members = f" and {len(card.members)} networks" if card.members else ""
-    how = how_chosen(found.origin, found.looked)
     says = f"{len(cells):,} cells, mean probability {cells.mean(dtype=np.float64):.2f}"
     if _has_threshold(found):
         says += f", {100 * (cells >= card.threshold.value).mean():.0f} % at or above {card.threshold.value:g}"
@@ -103,7 +102,7 @@ def _details(found: ExplainedRegion) -> list[str]:
         "such a position does not show."
     )
     lines = [
-        f"Region {as_text(found.region)} (level-0 px), {how} · {says}",
+        f"Region {as_text(found.region)} (level-0 px), {found.how} · {says}",
         grad_cam,
         f"Evidence is shown from 0 to {scale_top(found.evidence):g} log-odds; evidence against the class is not shown.",
     ]

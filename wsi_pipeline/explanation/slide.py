@@ -52,13 +52,6 @@ Origin = Literal["given", "found", "whole"]
 """The user named the region, the program found it the most probable one, or it is the whole of a small slide."""
 
 
-def how_chosen(origin: Origin, looked: float) -> str:
-    """In words, behind a comma."""
-    if origin != "found":
-        return {"given": "as asked for", "whole": "the whole slide"}[origin]
-    return "the most probable of the slide" + ("" if looked > 0.99 else f" by a look at {looked:.2g} of its tissue")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedRegion:
     """A region of a slide as it is drawn, with what the network says of it."""
@@ -89,6 +82,14 @@ class ExplainedRegion:
     """Whether the slide is coarser than what the model needs, so that detail is invented."""
     looked: float = 1.0
     """Where it was found: the part of the tissue that was looked at, 0..1."""
+
+    @property
+    def how(self) -> str:
+        """How it was chosen, in words, to stand behind a comma."""
+        if self.origin != "found":
+            return {"given": "as asked for", "whole": "the whole slide"}[self.origin]
+        part = "" if self.looked > 0.99 else f" by a look at {self.looked:.2g} of its tissue"
+        return f"the most probable of the slide{part}"
 
 
 def explain_region(

@@ -40,16 +40,15 @@ def what_was_seen(bundle: ModelBundle) -> Seen:
     Raises:
         BundleError: where a ``split.json`` or a member's card cannot be read.
     """
-    members = [bundle.path / name for name in bundle.card.members]
-    found = [_of_one(folder, read_card(folder / CARD_FILE)) for folder in members]
-    if not members or bundle.card.training:
-        found.append(_of_one(bundle.path, bundle.card))
-    train = frozenset().union(*(one.train for one in found))
+    own = _of_one(bundle.path, bundle.card)
+    folders = [bundle.path / name for name in bundle.card.members]
+    members = [_of_one(folder, read_card(folder / CARD_FILE)) for folder in folders]
+    train = own.train.union(*(one.train for one in members))
     return Seen(
-        known=all(one.known for one in found),
-        leaky=any(one.leaky for one in found),
+        known=all(one.known for one in members or [own]),
+        leaky=any(one.leaky for one in (own, *members)),
         train=train,
-        validation=frozenset().union(*(one.validation for one in found)) - train,
+        validation=own.validation.union(*(one.validation for one in members)) - train,
     )
 
 

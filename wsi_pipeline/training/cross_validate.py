@@ -73,22 +73,13 @@ def cross_validate(
     """
     out = Path(out)
     check_free(out, overwrite=overwrite)
-    if recipe.split.compare_leaky:
-        hint = "Add --set split.compare_leaky=false, or leave out --folds."
-        raise ConfigError("split.compare_leaky", "is not for cross-validation", hint)
-    dataset = open_for(recipe, data)
-    if dataset.group_kind == "picture":
-        why = "does not tell which case a patch comes from, so it cannot be cross-validated by case"
-        raise DatasetError(dataset.root, why, "Train without --folds.")
-    if len(dataset.class_names) != 2:
-        why = f"has {len(dataset.class_names)} classes; cross-validation is for two"
-        raise DatasetError(dataset.root, why, "Train without --folds.")
-    dataset = limit_samples(dataset, limit, recipe.split.seed)
+    dataset = _open(recipe, data, limit)
     log.info("%s", describe(dataset))
-    before = started_from(recipe, dataset, np.arange(len(dataset)), leaky=False)
+    every = np.arange(len(dataset))
+    before = started_from(recipe, dataset, every, leaky=False)
     pairs = folds(dataset, count, recipe.split.seed)
     if not is_helper():
-        check_readable(dataset, np.arange(len(dataset)))  # rather than when a fold is through
+        check_readable(dataset, every)  # rather than when a fold is through
     with training_folder(out, folds=count, restart=restart) as folder:
         fold = np.empty(len(dataset), np.int64)
         logits = np.empty((len(dataset), len(dataset.class_names)), np.float32)
@@ -99,7 +90,6 @@ def cross_validate(
             if not is_helper():
                 draft = draft_bundle(folder / f"fold-{number}" / "draft", fitted, dataset, recipe)
                 logits[held_out] = predict_logits(draft, dataset, held_out, device=choose_device(device))
-        every = np.arange(len(dataset))
         if is_helper():
             build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
             raise SystemExit(0)
@@ -116,6 +106,21 @@ def cross_validate(
         bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts, folds=where)
         tidy(folder)
     return bundle
+
+
+def _open(recipe: Recipe, data: str | Path, limit: float) -> PatchDataset:
+    """The patches, or so many of them, where they can be cross-validated by case."""
+    if recipe.split.compare_leaky:
+        hint = "Add --set split.compare_leaky=false, or leave out --folds."
+        raise ConfigError("split.compare_leaky", "is not for cross-validation", hint)
+    dataset = open_for(recipe, data)
+    if dataset.group_kind == "picture":
+        why = "does not tell which case a patch comes from, so it cannot be cross-validated by case"
+        raise DatasetError(dataset.root, why, "Train without --folds.")
+    if len(dataset.class_names) != 2:
+        why = f"has {len(dataset.class_names)} classes; cross-validation is for two"
+        raise DatasetError(dataset.root, why, "Train without --folds.")
+    return limit_samples(dataset, limit, recipe.split.seed)
 
 
 def measure_folds(

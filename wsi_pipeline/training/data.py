@@ -37,13 +37,7 @@ class PatchData(pl.LightningDataModule):
         ConfigError: where the recipe wants windows across patches that this data set does not have.
     """
 
-    def __init__(
-        self,
-        dataset: PatchDataset,
-        train: Indices,
-        validation: Indices | None,
-        recipe: Recipe,
-    ) -> None:
+    def __init__(self, dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe) -> None:
         super().__init__()
         validation = np.empty(0, np.int64) if validation is None else validation
         check_parts(dataset, train, validation)
