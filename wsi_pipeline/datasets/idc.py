@@ -7,7 +7,6 @@ class 1 comes last; what is not there is as in the published set. ``"patients": 
 a patient in one part of a split.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,12 +18,18 @@ from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes, some_names
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP, Size
-from wsi_pipeline.slides.kaggle import CASE_FILE, DATASET_FILE, PATCH_MPP, PATCH_PX, Patch, PatchIndex, index_names
+from wsi_pipeline.slides.kaggle import (
+    CASE_FILE,
+    DATASET_FILE,
+    OTHER_LABEL,
+    PATCH_MPP,
+    PATCH_PX,
+    Patch,
+    PatchIndex,
+    index_names,
+)
 
 CLASS_NAMES = ("non-IDC", "IDC")
-
-_OTHER_LABEL = re.compile(r"_idx\d+_x\d+_y\d+_class(?P<label>[^/]*)\.png$")
-"""In names that `index_names` does not take for patches."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -104,7 +109,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
 
 def _check_labels(store: PatchStore, foreign: Sequence[str]) -> None:
     for name in foreign:
-        if match := _OTHER_LABEL.search(name):
+        if match := OTHER_LABEL.fullmatch(name.rsplit("/", 1)[-1]):
             hint = "This layout has the classes 0 and 1: leave the patches of others out, or name them 0 or 1."
             raise DatasetError(store.address(name), f"has the label {match['label']!r}", hint)
 

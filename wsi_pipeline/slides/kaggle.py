@@ -26,7 +26,10 @@ PATCH_MPP = 4.0
 DATASET_FILE, CASE_FILE, LABELS_PICTURE_SUFFIX = "dataset.json", "case.json", "_labels.jpg"
 """What stands beside patches cut by `wsi-pipeline extract`: what the set is, what each case is, a picture of each."""
 
-_PATCH_NAME = re.compile(r"(?P<case>[^/]+)_idx\d+_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})_class(?P<label>[01])\.png")
+_PLACE = r"(?P<case>[^/]+)_idx\d+_x(?P<x>\d{1,9})_y(?P<y>\d{1,9})"
+_PATCH_NAME = re.compile(_PLACE + r"_class(?P<label>[01])\.png")
+OTHER_LABEL = re.compile(_PLACE + r"_class(?P<label>[^/]*)\.png")
+"""Names like a patch's, with a label that is none of this layout's: `PatchIndex.foreign` holds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
