@@ -2,8 +2,9 @@ import pytest
 
 from wsi_pipeline.config import load_settings
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.jobs import plan_jobs, read_mpp_csv
+from wsi_pipeline.jobs import plan_jobs
 from wsi_pipeline.slides.files import slide_id
+from wsi_pipeline.slides.tables import read_mpp_csv
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_relative_paths_in_the_csv_count_and_unknown_slides_are_told(tmp_path, c
     file.write_text(" slide , mpp\nslides/x.svs, 0.5\ntypo.svs,0.3\n", encoding="utf-8")
     (job,) = jobs(["slides/x.svs"], tmp_path, mpp_csv=str(file))
     assert job.source.mpp == 0.5
-    assert "not in this run: typo.svs" in caplog.text
+    assert "names slides that are not here: typo.svs" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,8 @@ def test_relative_paths_in_the_csv_count_and_unknown_slides_are_told(tmp_path, c
         ("slide,mpp\na.svs\n", "line 2: '' is no number"),
         ("slide;mpp\na.svs;0.25\n", "lacks the columns slide,mpp"),
         ("slide,mpp\n", "names no slide"),
+        ("slide,mpp\na.svs,0.25\n\nb.svs,0.5\nb.svs,fast\n", "line 5: 'fast' is no number"),
+        ("slide,mpp\na.svs,0.25\na.svs,0.5\n", "gives a.svs two values, 0.25 and 0.5"),
     ],
 )
 def test_a_wrong_csv_is_an_error_that_names_the_line(tmp_path, text, expected):

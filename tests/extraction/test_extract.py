@@ -534,11 +534,13 @@ def test_the_command_takes_resolutions_from_a_table(annotated, tmp_path, capsys)
 def test_wrong_usage_is_refused_by_name(slide, annotated, tmp_path, capsys):
     (tmp_path / "patients.csv").write_text("name;who\na;P 7\n")
     (tmp_path / "two.csv").write_text("slide,patient\na,P 7\na,P 8\n")
+    (tmp_path / "empty.csv").write_text("slide,patient\na,P 7\nb,\n")
     common = ["extract", str(slide), "--annotations", str(annotated), "--out", str(tmp_path / "set")]
     for option, message in {
         f"--patients={tmp_path / 'patients.csv'}": "patients.csv: lacks the columns slide,patient",
         f"--patients={tmp_path / 'none.csv'}": "none.csv: cannot be read",
-        f"--patients={tmp_path / 'two.csv'}": "two.csv: gives a two patients, P 7 and P 8",
+        f"--patients={tmp_path / 'two.csv'}": "two.csv: gives a two values, P 7 and P 8",
+        f"--patients={tmp_path / 'empty.csv'}": "empty.csv, line 3: names no patient",
         "--size-px=3": "--size-px: 3 is impossible",
         "--negative=idc": "idc: is named both as positive and as negative",
         "--annotations=nowhere": "nowhere: does not exist",

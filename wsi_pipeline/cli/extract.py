@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from wsi_pipeline.cli.common import OK, SOME_FAILED, add_settings, natural
 from wsi_pipeline.config import RESEARCH_USE, Reader, load_settings
-from wsi_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wsi_pipeline.extraction import CaseResult, PatchRules, SlideSpec
 
@@ -162,67 +161,18 @@ def _names(values: "Sequence[str]") -> tuple[str, ...]:
 
 def _slides(args: argparse.Namespace, paths: "Sequence[str]") -> "list[SlideSpec]":
     from wsi_pipeline.extraction import SlideSpec
+    from wsi_pipeline.slides.tables import SlideTable, read_mpp_csv, read_patients_csv
 
-    mpp_of: dict[str, float] = {}
-    if args.mpp_csv is not None:
-        from wsi_pipeline.jobs import read_mpp_csv
-
-        mpp_of = read_mpp_csv(args.mpp_csv)
-    patients = _read_patients(args.patients) if args.patients is not None else {}
-    _check_table(args.mpp_csv, mpp_of, paths)
-    _check_table(args.patients, patients, paths, every=True)
-    return [
-        SlideSpec(
-            path=path,
-            reader=args.reader,
-            mpp=_for_slide(mpp_of, path, args.slide_mpp),
-            patient=_for_slide(patients, path, None),
-        )
-        for path in paths
-    ]
-
-
-def _for_slide(table: "Mapping[str, Any]", path: str, otherwise: Any) -> Any:
-    return next((table[key] for key in _names_of(path) if key in table), otherwise)
-
-
-def _names_of(path: str) -> tuple[str, ...]:
-    """What a slide may be called in a table: its path, its file's name or its name."""
-    from wsi_pipeline.slides.files import slide_id
-
-    return path, path.replace("\\", "/").rsplit("/", 1)[-1], slide_id(path)
-
-
-def _check_table(file: Path | None, table: "Mapping[str, Any]", paths: "Sequence[str]", *, every: bool = False) -> None:
-    """Warn of lines of a table that no slide has, and, where `every` slide should have one, of slides without."""
-    if file is None:
-        return
-    names = [_names_of(path) for path in paths]
-    unused = sorted(table.keys() - {name for known in names for name in known})
-    without = [known[0] for known in names if every and not table.keys() & set(known)]
-    for what, found in (("names slides that are not here", unused), ("says nothing of", without)):
-        if found:
-            log.warning("%s %s: %s", file, what, ", ".join(found[:5]) + (" …" if len(found) > 5 else ""))
-
-
-def _read_patients(file: Path) -> dict[str, str]:
-    import csv
-
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            rows = list(csv.DictReader(text))
-        given = [(row["slide"].strip(), row["patient"].strip()) for row in rows]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(file, f"cannot be read ({error})", "Check the path given to --patients.") from error
-    except (KeyError, AttributeError) as error:
-        hint = "The first line is slide,patient; then a line a slide, such as a.svs,P 7."
-        raise ConfigError(file, "lacks the columns slide,patient", hint) from error
-    patients: dict[str, str] = {}
-    for slide, patient in given:
-        if patients.setdefault(slide, patient) != patient:
-            why = f"gives {slide} two patients, {patients[slide]} and {patient}"
-            raise ConfigError(file, why, "A slide is of one patient.")
-    return patients
+    mpp_of = read_mpp_csv(args.mpp_csv) if args.mpp_csv is not None else SlideTable()
+    patients = read_patients_csv(args.patients) if args.patients is not None else SlideTable()
+    mpp_of.check(paths)
+    patients.check(paths, every=True)
+    slides = []
+    for path in paths:
+        known = mpp_of.find(path)
+        mpp = args.slide_mpp if known is None else known
+        slides.append(SlideSpec(path=path, reader=args.reader, mpp=mpp, patient=patients.find(path)))
+    return slides
 
 
 def _table(results: "Sequence[CaseResult]", rules: "PatchRules") -> str:

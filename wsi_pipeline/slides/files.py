@@ -1,5 +1,6 @@
 """Addresses of slides: local paths and fsspec URLs, their bytes and their fingerprints."""
 
+import os
 import re
 import struct
 import zlib
@@ -44,6 +45,14 @@ def slide_id(address: str) -> str:
         if name.lower().endswith(suffix):
             return _safe(name[: -len(suffix)])
     return _safe(PurePosixPath(name).stem)
+
+
+def absolute(address: str) -> str:
+    """An address that other processes and other folders understand too."""
+    if is_remote(address):
+        return address
+    file, mark, case = address.partition("::")
+    return f"{os.path.abspath(file)}{mark}{case}"  # noqa: PTH100  (links are kept, as the user named them)
 
 
 def without_query(address: str) -> str:
