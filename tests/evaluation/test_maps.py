@@ -34,4 +34,5 @@ def test_a_case_without_positives_counts_in_no_mean_dice():
     found = measure_overlaps(truth, called, np.array(["a", "a", "b"]), draws=50)
     assert found.per_case["b"]["dice"] is None
     assert found.mean["dice"] == pytest.approx(2 / 3)
+    assert (found.defined["dice"], found.defined["npv"]) == (1, 2)
     assert found.per_case["b"]["specificity"] == 1

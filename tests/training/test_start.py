@@ -67,6 +67,15 @@ def test_random_weights_are_the_seed_s_and_imagenet_s_come_only_where_they_can_b
     assert build(load_recipe("idc-resnet18"), painted()).colours == imagenet_colours("torchvision/resnet18")
 
 
+def test_another_normalisation_of_a_network_that_normalises_itself_is_refused_before_its_teacher_trains(tmp_path):
+    write_idc(tmp_path / "patches")
+    taught = {"model": {"architecture": "idc-cnn"}}
+    recipe = quick("idc-residual-7ch", model__normalisation="data", data__subset={}, distillation=taught)
+    with pytest.raises(ConfigError, match="data does not suit idc-residual-7ch"):
+        train(recipe, tmp_path / "patches", tmp_path / "bundle", device="cpu")
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_a_training_that_starts_from_a_bundle_has_its_weights_and_colours(elsewhere, caplog):
     recipe = quick(model__start=str(elsewhere.path), model__architecture="idc-cnn")
     with caplog.at_level("INFO", "wsi_pipeline.training"):

@@ -174,7 +174,7 @@ if __name__ == "__main__":
     })
     parts = np.arange(96), np.arange(96, 128)
     _, fitted = train.build_and_fit(painted(), *parts, recipe, folder=Path(sys.argv[1]), device="cpu")
-    if fitted.main:
+    if fitted.history:
         print(len(fitted.history), fitted.history[-1]["validation_auroc"])
 """
 

@@ -36,6 +36,8 @@ class Overlaps:
     """Of all cells of all cases together."""
     mean: Mapping[str, float]
     """Over the cases in which it is defined."""
+    defined: Mapping[str, int]
+    """In how many cases each is defined."""
     interval_95: Mapping[str, Mapping[str, Interval]]
     """Of `pooled` and `mean`, by bootstrap over cases."""
 
@@ -47,6 +49,7 @@ class Overlaps:
                 **{key: rounded(values.get(key)) for key in OVERLAPS},
                 "interval_95": {key: rounded(self.interval_95[name].get(key)) for key in OVERLAPS},
             }
+        found["mean"]["cases"] = dict(self.defined)
         return found
 
 
@@ -122,6 +125,7 @@ def measure_overlaps(
         },
         pooled=pooled(np.ones(len(truth))),
         mean=mean(np.ones(len(names))),
+        defined=dict(zip(OVERLAPS, np.isfinite(table).sum(axis=0).tolist(), strict=True)),
         interval_95={
             "pooled": intervals(pooled, groups, draws=draws, seed=seed),
             "mean": intervals(mean, groups[first], draws=draws, seed=seed),

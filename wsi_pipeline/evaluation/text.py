@@ -82,10 +82,10 @@ def _whole_slide(evaluation: Evaluation) -> Iterator[str]:
     found = evaluation.whole_slide
     if found is None:
         return
-    rows = [["cases put together", "all cells", "95 % interval", "mean of cases", "95 % interval"]]
+    rows = [["cases put together", "all cells", "95 % interval", "mean of cases", "95 % interval", "cases"]]
     for key, name in OVERLAP_NAMES.items():
         row = [name]
         for part, values in (("pooled", found.pooled), ("mean", found.mean)):
             row += [number(values.get(key)), interval(found.interval_95[part].get(key))]
-        rows.append(row)
+        rows.append([*row, str(found.defined[key])])
     yield from table(rows)

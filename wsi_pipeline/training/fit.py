@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from wsi_pipeline.datasets.base import PatchDataset
-from wsi_pipeline.errors import ConfigError, TrainingError
+from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import write_csv, write_json
 from wsi_pipeline.models.architectures import imagenet_colours, normalises_itself
 from wsi_pipeline.models.card import Colours, Triple
@@ -45,11 +45,9 @@ class Fitted:
     input_px: int
     """Side it is resized to."""
     history: tuple[dict[str, float], ...]
-    """A row for each epoch, with the columns `HISTORY`; NaN where nothing was measured."""
+    """A row for each epoch, with the columns `HISTORY`; NaN where nothing was measured. Empty in helper processes."""
     hardware: str
     """Device and precision it was trained with."""
-    main: bool = True
-    """False in the helper processes of a training on several devices: only one goes on to publish."""
 
 
 def fit(
@@ -89,7 +87,7 @@ def fit(
     """
     check_same(folder, recipe, dataset, train, validation)
     if (folder / RESULT_FILE).exists():
-        return _finished(folder, network, recipe, main=not is_helper())
+        return _finished(folder, network, recipe)
     data = PatchData(dataset, train, validation, recipe)
     mean, std = _colours(data, recipe, colours)
     normalise = Normalise(mean, std, recipe.model.input_px or data.side)
@@ -112,16 +110,14 @@ def fit(
     if trainer.is_global_zero:
         facts = {"mean": mean, "std": std, "patch_px": data.side, "input_px": normalise.input_px}
         write_json(folder / RESULT_FILE, {**facts, "hardware": hardware(trainer)})
-    return _finished(folder, network, recipe, main=trainer.is_global_zero)
+    return _finished(folder, network, recipe)
 
 
-def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = True) -> Fitted:
+def _finished(folder: Path, network: nn.Module, recipe: Recipe) -> Fitted:
     """What a training that is through left in its folder. Helper processes may come here before it is written."""
-    if not main:
+    if is_helper():
         nothing = (0.0, 0.0, 0.0)
-        return Fitted(
-            network=network, mean=nothing, std=nothing, patch_px=0, input_px=0, history=(), hardware="", main=False
-        )
+        return Fitted(network=network, mean=nothing, std=nothing, patch_px=0, input_px=0, history=(), hardware="")
     path = folder / LAST
     history = _load(path)["history"]
     if recipe.optimisation.keep == "best" and (folder / BEST).exists():
@@ -142,13 +138,7 @@ def _finished(folder: Path, network: nn.Module, recipe: Recipe, *, main: bool = 
 
 
 def _colours(data: PatchData, recipe: Recipe, first: Colours | None) -> Colours:
-    choice = recipe.model.normalisation
-    if normalises_itself(recipe.model.architecture):
-        if choice not in {"auto", "none"}:
-            why = f"{choice} does not suit {recipe.model.architecture}, which normalises its channels itself"
-            raise ConfigError("model.normalisation", why, "Set it to none.")
-        choice = "none"
-    match choice:
+    match "none" if normalises_itself(recipe.model.architecture) else recipe.model.normalisation:
         case "none":
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         case "imagenet":

@@ -11,7 +11,13 @@ from torch import nn
 
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
-from wsi_pipeline.models.architectures import build_network, build_pretrained, imagenet_colours, trunk_and_head
+from wsi_pipeline.models.architectures import (
+    build_network,
+    build_pretrained,
+    imagenet_colours,
+    normalises_itself,
+    trunk_and_head,
+)
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle
 from wsi_pipeline.models.card import Colours
 from wsi_pipeline.models.seen import SEEN_BEFORE, Seen, mark, what_was_seen
@@ -40,8 +46,10 @@ def build(recipe: Recipe, dataset: PatchDataset) -> Start:
     Raises:
         BundleError: where the architecture is unknown, a bundle cannot be read, or ImageNet weights are a must and
             cannot be had.
-        ConfigError: where the bundle's network is another than the recipe's.
+        ConfigError: where the bundle's network is another than the recipe's, or normalises its channels itself although
+            the recipe wants them normalised.
     """
+    _check_normalisation(recipe)
     architecture, choice, classes = recipe.model.architecture, recipe.model.pretrained, len(dataset.class_names)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -59,6 +67,13 @@ def build(recipe: Recipe, dataset: PatchDataset) -> Start:
         network = build_network(architecture, classes)
     wanted = "random weights" if choice == "no" else "random weights (ImageNet weights could not be had)"
     return Start(network=network, text=wanted)
+
+
+def _check_normalisation(recipe: Recipe) -> None:
+    wanted, architecture = recipe.model.normalisation, recipe.model.architecture
+    if wanted not in {"auto", "none"} and normalises_itself(architecture):
+        why = f"{wanted} does not suit {architecture}, which normalises its channels itself"
+        raise ConfigError("model.normalisation", why, "Set it to none.")
 
 
 def _from_bundle(bundle: ModelBundle, recipe: Recipe, dataset: PatchDataset) -> Start:
