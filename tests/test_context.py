@@ -75,6 +75,15 @@ def test_a_dense_map_is_interleaved_mosaics():
     assert_array_equal(np.isnan(found), np.isnan(dense))
 
 
+@pytest.mark.parametrize("spacing", [2, 5])
+def test_cells_that_lie_apart_hear_as_much_as_if_those_between_were_not_known(spacing):
+    rng = np.random.default_rng(0)
+    sparse = np.full((20, 25), np.nan, np.float32)
+    sparse[::spacing, ::spacing] = rng.random(sparse[::spacing, ::spacing].shape)
+    found = refine(sparse[::spacing, ::spacing], context(), 1, spacing)
+    np.testing.assert_allclose(found, refine(sparse, context())[::spacing, ::spacing], atol=2e-5)
+
+
 def test_a_lone_cell_hears_of_no_neighbours():
     lone = np.full((5, 5), np.nan, np.float32)
     lone[2, 2] = 0.8

@@ -79,6 +79,12 @@ def test_a_wrong_csv_is_an_error_that_names_the_line(tmp_path, text, expected):
         read_mpp_csv(file)
 
 
+def test_a_quote_that_is_never_closed_is_an_error(tmp_path):
+    (tmp_path / "open.csv").write_text('slide,mpp\n"' + "a" * 200_000, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"open.csv: cannot be read \(field larger"):
+        read_mpp_csv(tmp_path / "open.csv")
+
+
 def test_a_missing_csv_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere.csv: cannot be read"):
         read_mpp_csv(tmp_path / "nowhere.csv")

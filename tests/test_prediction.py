@@ -56,14 +56,14 @@ def run(slide: Path, out: Path, bundle: Path, **more) -> tuple[Summary, Heatmap]
     return result.summary, Heatmap.open(out / "slide" / "heatmap.zarr")
 
 
-@pytest.mark.parametrize(("cell", "step"), [("12.5um", 1), ("6um", 2)])
+@pytest.mark.parametrize(("cell", "step", "spacing"), [("12.5um", 1, 1.0), ("6um", 2, 0.96), ("25um", 1, 2.0)])
 @pytest.mark.usefixtures("context")
-def test_a_second_stage_refines_the_map_and_what_is_made_of_it(tmp_path, slide, bundle, cell, step):
+def test_a_second_stage_refines_the_map_and_what_is_made_of_it(tmp_path, slide, bundle, cell, step, spacing):
     with_context, refined = run(slide, tmp_path / "with", bundle, cell=cell)
     without, plain = run(slide, tmp_path / "without", bundle, cell=cell, context=False)
     network = plain.probability("IDC")
     np.testing.assert_array_equal(refined.unrefined(), network)
-    np.testing.assert_array_equal(refined.probability("IDC"), refine(network, CONTEXT, step))
+    np.testing.assert_array_equal(refined.probability("IDC"), refine(network, CONTEXT, step, spacing))
     np.testing.assert_array_equal(refined.probability("other"), 1 - refined.probability("IDC"))
     assert plain.unrefined() is None
     for summary, heatmap in ((with_context, refined), (without, plain)):
@@ -71,6 +71,9 @@ def test_a_second_stage_refines_the_map_and_what_is_made_of_it(tmp_path, slide, 
         assert summary.idc_mm2 == pytest.approx(heatmap.grid.cell_area_um2[called].sum() * 1e-6)
     assert with_context.idc_mm2 != without.idc_mm2
     assert (with_context.context, without.context) == (True, False)
+    far = [text for text in with_context.warnings if "neighbours 2 fields of view apart" in text]
+    assert len(far) == int(spacing == 2.0)
+    assert not any("fields of view apart" in text for text in without.warnings)
     assert refined.attributes["provenance"]["model"]["context"]["own"] == 0.6
     assert plain.attributes["provenance"]["model"]["context"] is None
 

@@ -61,18 +61,23 @@ class Context(BaseModel):
         return self
 
 
-def refine(probability: NDArray[np.float32], context: Context, step: int = 1) -> NDArray[np.float32]:
+def refine(
+    probability: NDArray[np.float32], context: Context, step: int = 1, spacing: float = 1.0
+) -> NDArray[np.float32]:
     """The map as the neighbourhood sees it.
 
     Args:
         probability: [rows, cols] of the positive class, NaN where nothing is known.
         context: The stage's parameters.
         step: Cells along one side of a field of view: 1 for native cells, 16 for 50 px at 40x under 50 px at 2.5x.
+        spacing: Fields of view from one cell to that `step` cells away; not 1 where cells do not fit into a field of
+            view, or are larger than it.
 
     Returns:
         float32 [rows, cols]; NaN where it was NaN.
     """
     out = np.full(probability.shape, np.nan, np.float32)
+    context = context.model_copy(update={"sigmas": tuple(sigma / spacing for sigma in context.sigmas)})
     for row in range(step):
         for col in range(step):
             mosaic = np.s_[row::step, col::step]

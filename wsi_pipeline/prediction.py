@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from wsi_pipeline.inference.adaptive import Rule
 
 
+_UNLIKE = 0.1
+"""Neighbours of the second stage may be so much nearer or farther than those it was fitted on."""
+
+
 def choose_threshold(settings: Settings, card: Card) -> tuple[float, str]:
     """The threshold of the regions and where it comes from."""
     if settings.regions.threshold is not None:
@@ -40,6 +44,11 @@ def cells_per_view(grid: Grid) -> int:
     return max(1, round(grid.view.size_um / grid.cell_um))
 
 
+def spacing_in_views(grid: Grid) -> float:
+    """Fields of view between the cells that the second stage takes for neighbours; 1 where cells fit into them."""
+    return cells_per_view(grid) * grid.cell_um / grid.view.size_um
+
+
 def choose_refinement(
     settings: Settings, card: Card, grid: Grid
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
@@ -47,10 +56,11 @@ def choose_refinement(
 
     Maps are [rows, cols] of the grid; NaN stays NaN.
     """
-    context, step = card.context, cells_per_view(grid)
+    context = card.context
     if context is None or not settings.prediction.context:
         return None
-    return lambda probability: refine(probability, context, step)
+    step, spacing = cells_per_view(grid), spacing_in_views(grid)
+    return lambda probability: refine(probability, context, step, spacing)
 
 
 def choose_rule(settings: Settings, card: Card, grid: Grid) -> "Rule | None":
@@ -104,6 +114,12 @@ def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[
         yield (
             f"--adaptive was not applied: cells of {grid.cell_um:g} µm are too large for it under a field of view of "
             f"{grid.view.size_um:g} µm, so each of them was looked at."
+        )
+    if uses_context(settings, card) and abs(spacing_in_views(grid) - 1) > _UNLIKE:
+        yield (
+            f"Cells of {grid.cell_um:g} µm do not fit into fields of view of {grid.view.size_um:g} µm, and the model's "
+            f"second stage sees neighbours {spacing_in_views(grid):.2g} fields of view apart instead of 1: its "
+            "probabilities are of another accuracy than the model's card says. Choose another --cell, or --no-context."
         )
     if _switched_off(settings, card) and settings.regions.threshold is None:
         yield (

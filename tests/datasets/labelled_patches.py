@@ -21,14 +21,14 @@ def picture(width: int, height: int, shade: int, form: str = "PNG") -> bytes:
     return data.getvalue()
 
 
-def idc_name(case: str, column: int, label: int, row: int = 0) -> str:
-    return f"{case}/{label}/{case}_idx5_x{column * 50 + 1}_y{row * 50 + 1}_class{label}.png"
+def idc_name(case: str, column: int, label: int, row: int = 0, side: int = 50) -> str:
+    return f"{case}/{label}/{case}_idx5_x{column * side + 1}_y{row * side + 1}_class{label}.png"
 
 
 def idc_files(cases: Iterable[str], per_case: int = 4, side: int = 50) -> Files:
     """Patches of both classes in turn."""
     return {
-        idc_name(case, n, n % 2): picture(side, side, 7 * number + n)
+        idc_name(case, n, n % 2, side=side): picture(side, side, 7 * number + n)
         for number, case in enumerate(cases)
         for n in range(per_case)
     }

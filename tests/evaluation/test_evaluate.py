@@ -211,6 +211,8 @@ def test_more_than_two_classes(tmp_path):
     r = reds / 255
     logits = 6 * np.stack([1 - r, 1.013 - 2 * np.abs(r - 0.5), r], axis=1)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    with pytest.raises(ConfigError, match="not used for 3 classes"):
+        run(bundle, dataset, threshold=0.3)
     found = run(bundle, dataset).as_json()
     assert found["auroc"] == pytest.approx(sk.roc_auc_score(labels, p, multi_class="ovr"), abs=2e-3)
     assert found["f1"] == pytest.approx(sk.f1_score(labels, p.argmax(axis=1), average="macro"), abs=1e-5)

@@ -46,6 +46,14 @@ def test_of_two_classes_the_positive_one_is_enough(card):
         map_labels(card, patches(class_names=("normal", "metastasis"), positive_class="metastasis"))
 
 
+def test_classes_that_only_punctuation_tells_apart_are_not_mixed_up(tmp_path):
+    card = red_bundle(tmp_path, class_names=("ER-", "ER+"), positive_class="ER+").card
+    assert map_labels(card, patches(class_names=("ER-", "ER+"), positive_class="ER+")).tolist() == [0, 1]
+    assert map_labels(card, patches(class_names=("ER+", "ER-"), positive_class="ER+")).tolist() == [1, 0]
+    with pytest.raises(DatasetError, match="knows 'ER-', 'ER\\+'"):
+        map_labels(card, patches(class_names=("rest", "ER"), positive_class="ER"))
+
+
 def test_the_positive_class_is_reported_last(tmp_path):
     card = red_bundle(tmp_path, class_names=("IDC", "other")).card
     assert class_order(card) == ("other", "IDC")

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode
+from dataclasses import replace
 from io import BytesIO
 from xml.etree import ElementTree
 
@@ -113,6 +114,21 @@ def test_one_class_only_still_makes_a_page(tmp_path, labels):
     assert "one class only" in page.text
     assert "AUROC –" in page.text
     assert "AUROC" in as_text(found)
+
+
+def test_where_nothing_is_called_there_is_a_page_without_precision(tmp_path):
+    found = run(red_bundle(tmp_path), some_patches(), threshold=1.0)
+    assert "precision" not in found.figures.scores
+    assert "Precision (PPV) –" in Page(render(found)).text
+
+
+def test_the_gallery_names_the_case_in_whose_image_a_patch_lies(tmp_path):
+    dataset = some_patches()
+    patient = {"c0": "P7", "c1": "P7", "c2": "P7"}
+    dataset.samples = tuple(replace(s, group=patient.get(s.group, s.group), case=s.group) for s in dataset.samples)
+    text = render(run(red_bundle(tmp_path), dataset))
+    assert "Patch of case c1 x" in text
+    assert "Patch of case P7" not in text
 
 
 def test_many_classes_and_no_cases_make_a_page(tmp_path):

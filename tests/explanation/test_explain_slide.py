@@ -1,5 +1,7 @@
 """On a slide, evidence lies where it is, on what a run analyses, and the cells have the run's probabilities."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
@@ -13,11 +15,13 @@ from torch import nn
 
 from wsi_pipeline import pipeline
 from wsi_pipeline.config import load_settings
-from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError
+from wsi_pipeline.errors import BundleError, ConfigError, ResolutionError, SlideReadError
 from wsi_pipeline.explanation.slide import explain_region
 from wsi_pipeline.heatmap import Heatmap
+from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.patches import PixelBlock
 from wsi_pipeline.slides.source import SlideSource
 
 CPU = "cpu"
@@ -98,6 +102,16 @@ def test_the_program_finds_the_place_by_itself(slide, bundle):
     assert found.region.x <= x
     assert found.region.right >= x + width
     assert middle(found) == pytest.approx((x + width / 2, y + height / 2), abs=8)  # it may be cut at the region's edge
+
+
+def test_a_slide_whose_tissue_cannot_be_read_is_damaged_and_not_without_tissue(slide, bundle, monkeypatch):
+    def nothing(blocks: Iterator[PixelBlock]) -> Iterator[SimpleNamespace]:
+        for read in blocks:
+            yield SimpleNamespace(block=read.block, scores=np.full((len(read.block.cells), 2), np.nan, np.float32))
+
+    monkeypatch.setattr(Predictor, "predict", lambda _, blocks: nothing(blocks))
+    with pytest.raises(SlideReadError, match=r"spotted\.tiff: none of its tissue can be read"):
+        explain(slide, bundle)
 
 
 def test_two_regions_agree_where_they_overlap(slide, bundle):

@@ -503,12 +503,12 @@ def test_the_command_prints_a_table_and_where_to_look(slide, annotated, tmp_path
 
 
 def test_a_table_of_patients_that_fits_no_slide_is_told_and_a_known_patient_stays(slide, annotated, tmp_path, caplog):
-    def cut_with(text: str | None) -> dict[str, str]:
+    def cut_with(text: str | None, *more: str) -> dict[str, str]:
         caplog.clear()
         (tmp_path / "patients.csv").write_text(text or "", encoding="utf-8")
         given = ["--patients", str(tmp_path / "patients.csv")] if text else []
         common = [str(slide), "--annotations", str(annotated), "--out", str(tmp_path / "set")]
-        assert main(["extract", *common, "--size-px=40", "--mpp=0.5", *TISSUE, *given]) == OK
+        assert main(["extract", *common, "--size-px=40", "--mpp=0.5", *TISSUE, *given, *more]) == OK
         return json.loads((tmp_path / "set" / "dataset.json").read_text())["patients"]
 
     assert cut_with("slide,patient\nFall é 1.svs,P 7\n") == {"Fall é 1": "Fall é 1"}
@@ -517,6 +517,10 @@ def test_a_table_of_patients_that_fits_no_slide_is_told_and_a_known_patient_stay
     assert cut_with("slide,patient\nFall é 1,P 7\n") == {"Fall é 1": "P 7"}
     assert not caplog.text
     assert cut_with(None) == {"Fall é 1": "P 7"}
+    # Cut again, from other annotations or by other rules, it is still the same patient's.
+    write(annotated / "Fall é 1.geojson", annotation("IDC", square(240, 240, 200, 160)))
+    assert cut_with(None, "--overwrite") == {"Fall é 1": "P 7"}
+    assert cut_with(None, "--overwrite", "--min-coverage=0.6") == {"Fall é 1": "P 7"}
 
 
 def test_the_command_takes_resolutions_from_a_table(annotated, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_a_frozen_trunk_leaves_gradients_to_the_head_alone():
 
 
 def test_networks_from_elsewhere_are_refused_by_name():
-    with pytest.raises(BundleError, match=r"network Redness: .* explain a member of an ensemble"):
+    with pytest.raises(BundleError, match=r"network Redness: .* Grad-CAM is for the architectures"):
         gradcam_layer(Redness())
     with pytest.raises(BundleError, match="network Redness"):
         trunk_and_head(Redness())

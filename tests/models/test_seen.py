@@ -1,4 +1,6 @@
 import json
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +41,16 @@ def test_patches_are_known_again_in_another_copy_of_the_data(tmp_path, dataset):
     found["train"] = [f"IDC_regular_ps50_idx5/{name}" for name in found["train"]]
     (tmp_path / "split.json").write_text(json.dumps(found))
     assert np.flatnonzero(mark(dataset, what_was_seen(red_bundle(tmp_path)).train)).tolist() == split.train.tolist()
+
+
+def test_a_patient_s_cases_are_known_again_where_the_patient_is_not_told(tmp_path, dataset):
+    told = copy(dataset)
+    told.samples = tuple(replace(s, group=f"P{int(s.group[1:]) // 2}", case=s.group) for s in dataset.samples)
+    split = split_dataset(told, seed=1)
+    (tmp_path / "split.json").write_text(json.dumps(split.as_json(told)))
+    seen = what_was_seen(red_bundle(tmp_path))
+    for each in (told, dataset):
+        assert np.flatnonzero(mark(each, seen.train)).tolist() == split.train.tolist()
 
 
 def test_the_card_tells_it_too(tmp_path, dataset):

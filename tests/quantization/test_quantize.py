@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from painted import painted, write_idc
 from plain import CPU, bundle_of, plain_probabilities, random_fields
+from shades import Shades
 
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import load_images
@@ -155,6 +156,29 @@ def test_an_ensemble_is_quantised_as_a_whole(tmp_path, dataset):
     assert np.abs(spread - single.std(0)).max() < 0.05
 
 
+def test_a_member_of_an_ensemble_keeps_its_int8_network(made, tmp_path):
+    quantised = made[1].bundle
+    ensemble = save_ensemble(tmp_path / "both", [quantised, made[0]], quantised.card)
+    assert ensemble.int8 is None
+    member = load_bundle(tmp_path / "both" / "member-1")
+    assert member.card == quantised.card
+    assert member.int8.exists()
+    again = save_ensemble(tmp_path / "both", [member, load_bundle(tmp_path / "both" / "member-2")], quantised.card)
+    assert again.digest == ensemble.digest
+
+
+def test_patches_that_cannot_be_read_are_counted_on_the_card(tmp_path):
+    reds = np.tile([60, 200], 60)
+    broken = range(65, 120, 12)
+    dataset = Shades(
+        reds.tolist(), (reds > 100).astype(int).tolist(), [f"c{n // 12}" for n in range(120)], broken=broken
+    )
+    bundle = saved(tmp_path / "one", training={"split": {"train": [f"c{n}" for n in range(5)]}})
+    found = quantize(bundle, dataset, tmp_path / "int8", samples=8, draws=10)
+    assert (found.measured["patches"], found.measured["unreadable"]) == (55, 5)
+    assert "5 patches could not be read" in as_text(found)
+
+
 def test_weights_that_are_saved_anew_have_no_int8_network(made, tmp_path):
     bundle = made[1].bundle
     assert save_bundle(tmp_path / "again", bundle.build(), bundle.card).int8 is None
@@ -174,6 +198,8 @@ def test_the_cases_follow_the_models_own_split(dataset):
     assert "trained the model" in every.note
     assert "new to the model" in choose_cases(dataset, seen("elsewhere")).note
     assert "not known" in choose_cases(dataset, seen()).note
+    half = Seen(known=False, leaky=False, train=frozenset({"case0", "case1"}), validation=frozenset())
+    assert "not known" in choose_cases(dataset, half).note
 
 
 def test_differences_are_of_the_same_patches():

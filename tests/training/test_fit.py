@@ -105,7 +105,7 @@ def test_the_same_twice_and_another_seed_another(tmp_path):
     settings = Recipe.model_validate(EVERYTHING)
     first, second = (trained(tmp_path / name, settings) for name in "ab")
     assert same(first, second)
-    assert first.history == second.history
+    np.testing.assert_equal(first.history, second.history)
     other = trained(tmp_path / "c", settings.model_copy(update={"seed": 1}))
     assert not same(first, other)
 
@@ -135,7 +135,7 @@ def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, monkeypatch, sched
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "torn", settings)
     resumed = trained(tmp_path / "torn", settings, network=tiny(seed=9))  # what it starts with does not matter
-    assert resumed.history == whole.history
+    np.testing.assert_equal(resumed.history, whole.history)
     assert same(resumed, whole)
 
 
@@ -144,7 +144,7 @@ def test_a_training_that_is_through_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(Classifier, "training_step", lambda *_: pytest.fail("trained again"))
     again = trained(tmp_path, recipe(ema_decay=0.9), network=tiny(seed=3))
     assert same(first, again)
-    assert again.history == first.history
+    np.testing.assert_equal(again.history, first.history)
     assert (again.mean, again.std) == (first.mean, first.std)
 
 
@@ -201,6 +201,23 @@ class Unlearnable(PaintedDataset):
 
     def read(self, index):
         return np.random.default_rng(index).integers(90, 166, (16, 16, 3), dtype=np.uint8)
+
+
+def test_a_training_that_had_lost_patience_trains_no_more_when_it_is_taken_up(tmp_path):
+    settings = recipe(epochs=40, patience=1, keep="best", lr=0.3)
+    first = trained(tmp_path, settings)
+    assert len(first.history) < 40
+    (tmp_path / "result.json").unlink()  # it ended after the last checkpoint
+    again = trained(tmp_path, settings)
+    np.testing.assert_equal(again.history, first.history)
+    assert same(first, again)
+
+
+def test_mixed_patches_and_a_teacher_s_word_are_no_labels_to_be_accurate_in(tmp_path):
+    assert np.isfinite(trained(tmp_path / "plain", recipe(epochs=1)).history[0]["train_accuracy"])
+    mixed = trained(tmp_path / "mixed", recipe(epochs=1, mixup=1.0)).history[0]
+    assert np.isnan(mixed["train_accuracy"])
+    assert np.isfinite(mixed["train_loss"])
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):

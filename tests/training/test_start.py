@@ -11,7 +11,7 @@ from painted import painted, write_idc
 
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import open_dataset
-from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
+from wsi_pipeline.errors import BundleError, ConfigError, DatasetError, OutputError
 from wsi_pipeline.models.architectures import imagenet_colours
 from wsi_pipeline.models.bundle import CARD_FILE, load_bundle, save_ensemble
 from wsi_pipeline.models.seen import what_was_seen
@@ -74,6 +74,28 @@ def test_another_normalisation_of_a_network_that_normalises_itself_is_refused_be
     with pytest.raises(ConfigError, match="data does not suit idc-residual-7ch"):
         train(recipe, tmp_path / "patches", tmp_path / "bundle", device="cpu")
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"optimisation.stages": [{"epoch": 1, "train": ["fc"]}]}, "'fc' is no stage of the network"),
+        ({"augmentation.offsets": 0.5, "data.cache": "none"}, "needs the decoded patches in memory"),
+    ],
+)
+def test_what_does_not_suit_the_pupil_is_told_before_its_teacher_trains(tmp_path, changes, expected):
+    write_idc(tmp_path / "patches")
+    recipe = load_recipe("idc-cnn", {**QUICK, "distillation": {"model": {"architecture": "idc-cnn"}}, **changes})
+    with pytest.raises(ConfigError, match=expected):
+        train(recipe, tmp_path / "patches", tmp_path / "bundle", device="cpu")
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_the_bundle_that_a_training_starts_from_is_not_replaced_by_it(own, elsewhere):
+    recipe = quick(model__start=str(elsewhere.path))
+    with pytest.raises(OutputError, match="is the bundle that the training starts from"):
+        train(recipe, own, elsewhere.path.parent / "patches" / ".." / "bundle", device="cpu", overwrite=True)
+    assert load_bundle(elsewhere.path).digest == elsewhere.digest
 
 
 def test_a_training_that_starts_from_a_bundle_has_its_weights_and_colours(elsewhere, caplog):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from wsi_pipeline.cli.common import OK, add_settings, read_settings
+from wsi_pipeline.cli.common import OK, add_settings, natural, read_settings
 from wsi_pipeline.config import Settings, options
 from wsi_pipeline.errors import ConfigError
 
@@ -73,7 +73,7 @@ def _add_patches(group: Any) -> None:
         help="any, those called rightly or wrongly (by the patch alone), or those nearest to the threshold "
         "(default: mixed)",
     )
-    group.add_argument("--seed", type=int, metavar="N", help="of the choice (default: 0)")
+    group.add_argument("--seed", type=natural, metavar="N", help="of the choice (default: 0)")
     group.add_argument(
         "--unseen",
         action="store_true",
@@ -90,7 +90,7 @@ def _explain(args: argparse.Namespace) -> int:
     from wsi_pipeline.files import make_folder
 
     make_folder(args.out.parent)
-    (_explain_slide if args.slide else _explain_patches)(args, settings)
+    (_explain_patches if args.slide is None else _explain_slide)(args, settings)
     print(f"written: {args.out}")
     return OK
 
@@ -100,7 +100,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.out.suffix not in _SUFFIXES:
         raise ConfigError("--out", f"{args.out} is no picture", "Give a name that ends in .png or .jpg.")
     idle = {"--slide": _PATCH_OPTIONS, "--images": (*_PATCH_OPTIONS, *_SLIDE_OPTIONS), "--data": _SLIDE_OPTIONS}
-    mode = next(name for name in idle if getattr(args, name.removeprefix("--")))
+    mode = next(name for name in idle if getattr(args, name.removeprefix("--")) is not None)
     for option in idle[mode]:
         if getattr(args, option) is not None:
             other = "--slide" if option in _SLIDE_OPTIONS else "--data"

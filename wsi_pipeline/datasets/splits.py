@@ -57,8 +57,12 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def as_json(self, dataset: PatchDataset) -> dict[str, Any]:
-        """What `split.json` holds: the groups of each part; of a leaky split the names of its samples."""
+        """What `split.json` holds: the groups of each part; of a leaky split the names of its samples.
+
+        Where groups are patients, the cases too, by which another copy of the data may know them.
+        """
         unit = [sample.name for sample in dataset.samples] if self.leaky else [s.group for s in dataset.samples]
+        cases = None if self.leaky or np.array_equal(dataset.cases, dataset.groups) else dataset.cases
         return {
             "kind": self.kind,
             "leaky": self.leaky,
@@ -68,6 +72,7 @@ class Split:
             "notes": list(self.notes),
             "samples": {part: class_counts(dataset, indices) for part, indices in self.parts.items()},
             **{part: sorted({unit[index] for index in indices}) for part, indices in self.parts.items()},
+            **({} if cases is None else {"cases": {k: np.unique(cases[v]).tolist() for k, v in self.parts.items()}}),
         }
 
 

@@ -50,7 +50,7 @@ def precision_recall_chart(evaluation: Evaluation) -> str:
     if evaluation.binary:
         axes.axhline(evaluation.positive_fraction, color=LIGHT, linewidth=1)
         scores = evaluation.figures.scores
-        if "balanced_accuracy" in scores:
+        if {"recall", "precision"} <= scores.keys():
             _mark(axes, scores["recall"], scores["precision"], evaluation.threshold)
     _legend(axes, evaluation, "lower left")
     return svg(figure, "Precision and recall")

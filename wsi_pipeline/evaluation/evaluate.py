@@ -128,6 +128,9 @@ def measure(bundle: ModelBundle, patches: Patches, seen: Seen, options: Options)
 def _check_options(bundle: ModelBundle, options: Options) -> None:
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise ConfigError("threshold", f"{options.threshold:g} is no probability", "Give a number from 0 to 1.")
+    if options.threshold is not None and len(bundle.card.class_names) > 2:
+        why = f"is not used for {len(bundle.card.class_names)} classes: the most probable one is called"
+        raise ConfigError("threshold", why, "Leave out --threshold.")
     if options.context and bundle.card.context is None:
         raise BundleError(bundle.path, "has no second stage over the neighbourhood", "Leave out --context.")
 

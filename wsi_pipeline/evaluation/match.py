@@ -1,5 +1,7 @@
 """Whether a data set fits a bundle: the field of view and the classes."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,17 +55,18 @@ def class_order(card: Card) -> tuple[str, ...]:
 def map_labels(card: Card, dataset: PatchDataset) -> NDArray[np.int64]:
     """The data set's labels as indices into `class_order`, matched by the classes' names.
 
-    Case, spaces and punctuation do not count. Of two classes it is enough that the positive ones match: "other" and
-    "non-IDC" are both what is left.
+    Case, spaces and punctuation do not count, unless classes differ in nothing else (ER+ and ER-). Of two classes it
+    is enough that the positive ones match: "other" and "non-IDC" are both what is left.
 
     Raises:
         DatasetError: where a class has no counterpart.
     """
     classes = class_order(card)
-    known = {_plain(name): n for n, name in enumerate(classes)}
-    index_of = [known.get(_plain(name)) for name in dataset.class_names]
+    plain = _plain if _tells_apart(_plain, classes, dataset.class_names) else str
+    known = {plain(name): n for n, name in enumerate(classes)}
+    index_of = [known.get(plain(name)) for name in dataset.class_names]
     both_two = len(classes) == len(dataset.class_names) == 2
-    if None in index_of and both_two and _plain(dataset.positive_class) == _plain(card.positive_class):
+    if None in index_of and both_two and plain(dataset.positive_class) == plain(card.positive_class):
         index_of = [int(name == dataset.positive_class) for name in dataset.class_names]
     labels = dataset.labels
     missing = [dataset.class_names[n] for n in np.unique(labels) if index_of[n] is None]
@@ -75,6 +78,10 @@ def map_labels(card: Card, dataset: PatchDataset) -> NDArray[np.int64]:
             f"{card.positive_class!r}), or a model trained on classes like these.",
         )
     return np.array([-1 if n is None else n for n in index_of], np.int64)[labels]
+
+
+def _tells_apart(plain: Callable[[str], str], *lists: Sequence[str]) -> bool:
+    return all(len({plain(name) for name in names}) == len(set(names)) for names in lists)
 
 
 def _plain(name: str) -> str:

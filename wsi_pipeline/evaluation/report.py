@@ -137,7 +137,7 @@ def _patch(evaluation: Evaluation, row: int) -> dict[str, Any]:
     shown = evaluation.positive if evaluation.binary else called
     return {
         "name": sample.name,
-        "case": sample.group,
+        "case": str(patches.cases[row]),
         "place": f"x {sample.position[0]} y {sample.position[1]}" if sample.position else "",
         "label": evaluation.classes[patches.labels[row]],
         "called": evaluation.classes[called],

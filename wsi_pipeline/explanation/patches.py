@@ -108,7 +108,7 @@ def explain_patches(
     pixels = load_images(dataset, rows, size=Size(card.patch_size_px, card.patch_size_px))
     patches = tuple(
         Patch(
-            name=dataset.samples[chosen.rows[n]].group,
+            name=str(dataset.cases[chosen.rows[n]]),
             label=classes[chosen.labels[n]],
             called=classes[chosen.called[n]],
             probability=float(chosen.probabilities[n, index]),

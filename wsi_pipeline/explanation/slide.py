@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_pipeline.config import Settings
-from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.errors import ConfigError, SlideReadError
 from wsi_pipeline.evaluation.predict import batch_size
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.explanation.lookup import cells_in, look_up, sample
@@ -184,7 +184,10 @@ def _find(source: SlideSource, plan: SlidePlan, settings: Settings, model: _Mode
         for scored in model.predictor.predict(blocks):
             found[scored.block.cells[:, 0], scored.block.cells[:, 1]] = scored.scores[:, model.index]
             bar.update(len(scored.block.cells))
-    if not np.isfinite(found).any():
+    if len(grid.cells) and not np.isfinite(found).any():
+        why = "none of its tissue can be read at the model's resolution"
+        raise SlideReadError(plan.info.path, why, "Copy it again from its source.")
+    if not len(grid.cells):
         raise ConfigError("region", f"no tissue was found on {plan.info.path}", "Name a region, or lower --min-tissue.")
     return most_probable(found, grid), min(1.0, (view.size_um / grid.cell_um) ** 2)
 

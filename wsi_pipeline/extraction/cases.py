@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from wsi_pipeline.extraction.record import (
     Record,
     case_identity,
     case_record,
+    known_patients,
     prepare_folder,
     read_record,
     write_dataset,
@@ -91,6 +92,8 @@ def extract(
     cases = _cases(slides, source)
     results = []
     with folder_lock(out):
+        known = known_patients(out)
+        cases = {case: replace(slide, patient=slide.patient or known.get(case)) for case, slide in cases.items()}
         prepare_folder(out, rules, cases, overwrite=overwrite)
         for case, slide in cases.items():
             job = _Job(

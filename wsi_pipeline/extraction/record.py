@@ -104,8 +104,16 @@ def case_records(out: Path) -> dict[str, Record]:
     return {name: record for name, record in found if record is not None and not name.startswith(".")}
 
 
+def known_patients(out: Path) -> dict[str, str]:
+    """The patient of each case that is or was in a data set."""
+    return dict((read_record(out / DATASET_FILE) or {}).get("patients", {}))
+
+
 def write_dataset(out: Path, rules: PatchRules) -> None:
-    """Write ``dataset.json``: what training needs to know, the settings, and the cases that are there."""
+    """Write ``dataset.json``: what training needs to know, the settings, and the cases that are there.
+
+    Patients of cases that are gone stay, so that cases which are cut again keep theirs.
+    """
     cases = case_records(out)
     write_json(
         out / DATASET_FILE,
@@ -115,7 +123,7 @@ def write_dataset(out: Path, rules: PatchRules) -> None:
             "patch_size_px": rules.size_px,
             "mpp": rules.mpp,
             "class_names": list(rules.class_names),
-            "patients": {name: record["patient"] for name, record in cases.items()},
+            "patients": known_patients(out) | {name: record["patient"] for name, record in cases.items()},
             "patches": [sum(record["counts"][key] for record in cases.values()) for key in ("negative", "positive")],
             "settings": rules.as_json(),
             "cases": cases,

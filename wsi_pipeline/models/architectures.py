@@ -88,7 +88,7 @@ def gradcam_layer(network: nn.Module) -> nn.Module:
     """The last convolutional stage, whose output Grad-CAM (Selvaraju et al. 2017) weighs: [n, channels, h, w].
 
     Raises:
-        BundleError: where the network is none of `build_network`'s (TorchScript, an ensemble).
+        BundleError: where the network is none of `build_network`'s.
     """
     match network:
         case ResNet():
@@ -102,9 +102,7 @@ def gradcam_layer(network: nn.Module) -> nn.Module:
         case PlainCnn():
             layer = network.stages[-1]
         case _:
-            raise _unknown(
-                network, "Grad-CAM needs a bundle of one network; explain a member of an ensemble by itself."
-            )
+            raise _unknown(network, "Grad-CAM is for the architectures of docs/bundles.md.")
     return layer
 
 

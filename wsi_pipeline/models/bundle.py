@@ -58,6 +58,7 @@ def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
     def build() -> "nn.Module":
         from wsi_pipeline.models.weights import read_network
 
+        check_sha256(file, weights.sha256)  # it may have been replaced since
         return read_network(file, card)
 
     return ModelBundle(card=card, path=folder, digest=_digest(folder, found), build=build)
@@ -122,7 +123,7 @@ def write_card(folder: Path, card: Card) -> None:
 def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card) -> ModelBundle:
     """Write bundles as one deep ensemble and open it.
 
-    Members are copied (card, weights, split) to ``member-1``, ``member-2`` …; those inside `folder` stay there.
+    Members are copied (card, weights, split, int8 network) to ``member-1``, ``member-2`` …; those inside `folder` stay.
 
     Args:
         folder: The ensemble's own.
@@ -149,7 +150,8 @@ def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card
         if not _inside(folder, member.path):
             make_folder(folder / name)
             split = [SPLIT_FILE] if (member.path / SPLIT_FILE).exists() else []
-            for file in (weights[member.path], *split, CARD_FILE):
+            int8 = [member.int8.name, member.int8.with_suffix(".bin").name] if member.int8 else []
+            for file in (weights[member.path], *split, *int8, CARD_FILE):
                 with atomic_path(folder / name / file) as part:
                     shutil.copyfile(member.path / file, part)
     write_card(folder, card)

@@ -56,7 +56,8 @@ def _of_one(folder: Path, card: Card) -> Seen:
     splits = [_read_split(folder), *(card.training.get(key) for key in ("split", "split_by_case", SEEN_BEFORE))]
     told = [split for split in splits if isinstance(split, Mapping)]
     train, validation = (
-        frozenset(name for split in told for name in _names(split.get(part))) for part in ("train", "validation")
+        frozenset(name for split in told for name in (*_names(split.get(part)), *_names(_cases(split).get(part))))
+        for part in ("train", "validation")
     )
     return Seen(
         known=bool(train) and all(split.get("known", True) for split in told),
@@ -89,6 +90,12 @@ def _read_split(folder: Path) -> Mapping[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(file, f"cannot be read ({error})", "Copy the bundle again.") from error
+    return found if isinstance(found, Mapping) else {}
+
+
+def _cases(split: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Cases of each part, where the parts name patients."""
+    found = split.get("cases")
     return found if isinstance(found, Mapping) else {}
 
 

@@ -33,8 +33,10 @@ def choose_cases(dataset: PatchDataset, seen: Seen, *, seed: int = 0) -> Cases:
     """
     known = mark(dataset, seen.train | seen.validation)
     known = np.isin(dataset.groups, dataset.groups[known])
+    unknown = "Which cases trained the model is not known; none of those measured on calibrated the int8 network."
+    new = "The cases measured on are new to the model." if seen.known else unknown
     if known.any() and len(np.unique(dataset.labels[~known])) > 1:
-        note = "The cases measured on are new to the model."
+        note = new
         return Cases(calibrate=np.flatnonzero(known), measure=np.flatnonzero(~known), note=note)
     split = split_dataset(dataset, seed=seed, validation_fraction=0, test_fraction=HELD_OUT)
     if known.any():
@@ -42,8 +44,6 @@ def choose_cases(dataset: PatchDataset, seen: Seen, *, seed: int = 0) -> Cases:
             "The cases measured on trained the model, so both columns flatter it; what counts is the difference. "
             "None of them calibrated the int8 network."
         )
-    elif seen.known:
-        note = "The cases measured on are new to the model."
     else:
-        note = "Which cases trained the model is not known; none of those measured on calibrated the int8 network."
+        note = new
     return Cases(calibrate=split.train, measure=split.test, note=note)

@@ -58,7 +58,8 @@ def quantize(
         ConfigError: where OpenVINO or NNCF is not installed, or no sample is asked for.
         BundleError: where the bundle has no place for an int8 network, or one is in the way.
         ResolutionError: where the patches are not of the bundle's size or resolution.
-        DatasetError: where classes do not match, cases are too few, or a patch cannot be read.
+        DatasetError: where classes do not match, cases are too few, a patch that calibrates cannot be read, or none of
+            those measured on can.
         InferenceError: where the network cannot be quantised.
         OutputError: where the new bundle cannot be written.
     """
@@ -128,6 +129,7 @@ def _measure(
     found: dict[str, Any] = {
         "cases": len(np.unique(fp32.groups)),
         "patches": len(fp32.labels),
+        "unreadable": len(fp32.unreadable),
         "threshold": threshold,
         "note": cases.note,
         **of(fp32.shipped, int8.shipped),
@@ -138,6 +140,8 @@ def _measure(
 
 
 def _warnings(measured: dict[str, Any]) -> Iterator[str]:
+    if measured["unreadable"]:
+        yield f"{measured['unreadable']:,} patches could not be read and were left out."
     for what, found in (("", measured), (" without context", measured.get("without_context", measured))):
         lost = found["difference"]["auroc"]
         if lost is not None and -lost > MOST_LOST:

@@ -65,7 +65,7 @@ def _read(file: Path, column: str, parse: Callable[[str], Value], *, option: str
         with file.open(newline="", encoding="utf-8-sig") as text:
             lines = csv.DictReader(text)
             rows = [(lines.line_num, _stripped(row)) for row in lines]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(file, f"cannot be read ({error})", f"Check the path given to {option}.") from error
     if not rows:
         raise ConfigError(file, "names no slide", rule)

@@ -71,8 +71,8 @@ def cross_validate(
         OutputError: where `out` is there already or cannot be written.
         ConfigError: where recipe and data do not fit.
     """
-    out = Path(out)
-    check_free(out, overwrite=overwrite)
+    out = Path(out).absolute()
+    check_free(out, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)
     log.info("%s", describe(dataset))
     every = np.arange(len(dataset))

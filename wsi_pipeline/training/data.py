@@ -41,9 +41,9 @@ class PatchData(pl.LightningDataModule):
         super().__init__()
         validation = np.empty(0, np.int64) if validation is None else validation
         check_parts(dataset, train, validation)
-        if recipe.data.balance == "truncate":
-            train = truncate(dataset.labels, train, recipe.seed)
+        train = training_part(dataset, train, recipe)
         used = np.union1d(train, validation)
+        check_offsets(dataset, len(used), recipe)
         self._dataset = dataset.subset(used.tolist())
         self._recipe = recipe
         self.train, self.validation = np.searchsorted(used, train), np.searchsorted(used, validation)
@@ -51,17 +51,7 @@ class PatchData(pl.LightningDataModule):
         self.pool = Pool.of(self._dataset.samples, size=dataset.patch_size, classes=len(dataset.class_names))
         fits = fits_memory(dataset, len(used), recipe.data)
         self.images = load_images(self._dataset, size=dataset.patch_size) if fits else None
-        self._check_offsets()
-
-    def _check_offsets(self) -> None:
-        if not self._recipe.augmentation.offsets:
-            return
-        where = "augmentation.offsets"
-        if self.images is None:
-            hint = "Set data.cache to memory where they fit there, or this to 0."
-            raise ConfigError(where, "needs the decoded patches in memory", hint)
-        if self._dataset.patch_size != Size(self.side, self.side):
-            raise ConfigError(where, f"needs square patches, not {self._dataset.patch_size}", "Set it to 0.")
+        self._memory = None if self.images is None else MemoryPatches(self.images, self.pool, self.side)
 
     @property
     def steps(self) -> int:
@@ -109,11 +99,10 @@ class PatchData(pl.LightningDataModule):
         share = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = Batches(draw, batch_size, whole=whole, share=share, singly=self.images is None)
         sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)  # workers begin before Lightning does
-        if self.images is not None:
-            patches = MemoryPatches(self.images, self.pool, self.side)
+        if self._memory is not None:
             if self.trainer:
-                patches.to(self.trainer.strategy.root_device)
-            return DataLoader(patches, sampler=sampler, batch_size=None)
+                self._memory.to(self.trainer.strategy.root_device)
+            return DataLoader(self._memory, sampler=sampler, batch_size=None)
         workers = self._recipe.data.workers
         workers = len(available_cores()) if workers is None else workers
         return DataLoader(
@@ -137,6 +126,32 @@ class PatchData(pl.LightningDataModule):
         if isinstance(batch, DatasetError):
             raise batch
         return batch
+
+
+def training_part(dataset: PatchDataset, train: Indices, recipe: Recipe) -> Indices:
+    """Those of the training samples that are used."""
+    return truncate(dataset.labels, train, recipe.seed) if recipe.data.balance == "truncate" else train
+
+
+def check_offsets(dataset: PatchDataset, count: int, recipe: Recipe) -> None:
+    """Refuse windows across patches where there can be none.
+
+    Args:
+        dataset: All patches.
+        count: How many of them are used.
+        recipe: Settings.
+
+    Raises:
+        ConfigError: where the recipe wants them, and the patches do not fit into memory or are no squares.
+    """
+    if not recipe.augmentation.offsets:
+        return
+    where, size = "augmentation.offsets", dataset.patch_size
+    if not fits_memory(dataset, count, recipe.data):
+        hint = "Set data.cache to memory where they fit there, or this to 0."
+        raise ConfigError(where, "needs the decoded patches in memory", hint)
+    if size.width != size.height:
+        raise ConfigError(where, f"needs square patches, not {size}", "Set it to 0.")
 
 
 def check_parts(dataset: PatchDataset, train: Indices, validation: Indices) -> None:

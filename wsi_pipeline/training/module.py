@@ -131,7 +131,8 @@ class Classifier(pl.LightningModule):
         total, weight = self._loss(logits, targets, smoothing=self._settings.label_smoothing)
         loss = total / weight
         self._train_metrics["loss"].update(loss.detach(), weight)
-        self._train_metrics["accuracy"].update(logits.detach(), targets.argmax(1))
+        if self._labels_stay:
+            self._train_metrics["accuracy"].update(logits.detach(), targets.argmax(1))
         if self._settings.l1 or self._settings.l2:
             loss = loss + penalty(self.network, l1=self._settings.l1, l2=self._settings.l2)
         if not math.isfinite(loss.item()):
@@ -154,6 +155,11 @@ class Classifier(pl.LightningModule):
         self._validation_metrics["accuracy"].update(logits, labels)
         self._auroc.update(logits.softmax(1)[:, self._positive], (labels == self._positive).long())
 
+    @property
+    def _labels_stay(self) -> bool:
+        """Whether there is an accuracy in training: mixed patches and a teacher's word are no labels."""
+        return not self._settings.mixup and self._teacher is None
+
     def _loss(self, logits: Tensor, targets: Tensor, *, smoothing: float) -> tuple[Tensor, Tensor]:
         gamma = self._settings.gamma if self._settings.loss == "focal" else 0.0
         return soft_loss(logits, targets, weights=self._weights, smoothing=smoothing, gamma=gamma)
@@ -168,7 +174,8 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's row of the history, and lower the learning rate where the loss has come to a plateau."""
-        train = {f"train_{key}": metric.compute() for key, metric in self._train_metrics.items()}
+        measured = {key: metric for key, metric in self._train_metrics.items() if key == "loss" or self._labels_stay}
+        train = {f"train_{key}": metric.compute() for key, metric in measured.items()}
         self._train_metrics.reset()
         found = {key: float(value) for key, value in {**self.trainer.callback_metrics, **train}.items()}
         optimizer = self.trainer.optimizers[0]

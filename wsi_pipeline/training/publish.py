@@ -89,7 +89,7 @@ def facts(dataset: PatchDataset, split: Split, recipe: Recipe, fitted: Fitted) -
     """What the card tells of how a network came to be, JSON-able: data, recipe, split, software, hardware."""
     described = split.as_json(dataset)
     if sum(len(described[part]) for part in split.parts) > LISTED:
-        described = {key: value for key, value in described.items() if key not in split.parts}
+        described = {key: value for key, value in described.items() if key not in {*split.parts, "cases"}}
     names = ("torch", "torchvision", "lightning", "numpy")
     return {
         "data": _SOURCES.get(dataset.layout, dataset.layout),

@@ -23,6 +23,7 @@ from wsi_pipeline.models.card import Colours
 from wsi_pipeline.models.seen import SEEN_BEFORE, Seen, mark, what_was_seen
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.training.schedules import named_stages, trained_at
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Start:
 
 
 def build(recipe: Recipe, dataset: PatchDataset) -> Start:
-    """The recipe's network for a data set, with its first weights.
+    """The recipe's network for a data set, with its first weights; what does not suit it is refused here.
 
     Those of the bundle ``model.start``; else ImageNet's, where the recipe wants them and they can be had; else random.
 
@@ -47,9 +48,16 @@ def build(recipe: Recipe, dataset: PatchDataset) -> Start:
         BundleError: where the architecture is unknown, a bundle cannot be read, or ImageNet weights are a must and
             cannot be had.
         ConfigError: where the bundle's network is another than the recipe's, or normalises its channels itself although
-            the recipe wants them normalised.
+            the recipe wants them normalised, or its schedule names stages that the network has not.
     """
     _check_normalisation(recipe)
+    start = _first_weights(recipe, dataset)
+    if recipe.optimisation.stages:
+        trained_at(recipe.optimisation.stages, 1, tuple(named_stages(start.network)))
+    return start
+
+
+def _first_weights(recipe: Recipe, dataset: PatchDataset) -> Start:
     architecture, choice, classes = recipe.model.architecture, recipe.model.pretrained, len(dataset.class_names)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -105,6 +113,16 @@ def _check_network(bundle: ModelBundle, recipe: Recipe) -> None:
         raise ConfigError(name, why, f"Give {hint}, or start from another bundle.")
 
 
+def starts(recipe: Recipe) -> list[ModelBundle]:
+    """The bundles that the network and its teacher start from.
+
+    Raises:
+        BundleError: where one cannot be read.
+    """
+    teacher = recipe.distillation.model.start if recipe.distillation else None
+    return [load_bundle(name) for name in (recipe.model.start, teacher) if name is not None]
+
+
 def started_from(recipe: Recipe, dataset: PatchDataset, held_out: Indices, *, leaky: bool) -> dict[str, Any]:
     """What the bundles that the network and its teacher start from had seen, for the card; empty where there are none.
 
@@ -119,8 +137,7 @@ def started_from(recipe: Recipe, dataset: PatchDataset, held_out: Indices, *, le
         ConfigError: where a bundle's own split was leaky, so that nobody can tell.
         BundleError: where a bundle cannot be read.
     """
-    teacher = recipe.distillation.model.start if recipe.distillation else None
-    bundles = [load_bundle(name) for name in (recipe.model.start, teacher) if name is not None]
+    bundles = starts(recipe)
     seen = [what_was_seen(bundle) for bundle in bundles]
     for bundle, one in zip(bundles, seen, strict=True):
         if not leaky:

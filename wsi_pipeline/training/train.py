@@ -13,13 +13,14 @@ from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, draw_samples
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle
+from wsi_pipeline.training.data import check_offsets, training_part
 from wsi_pipeline.training.fit import Fitted, fit
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
-from wsi_pipeline.training.start import Start, build, started_from
+from wsi_pipeline.training.start import Start, build, started_from, starts
 from wsi_pipeline.training.teacher import Teacher
 from wsi_pipeline.training.trainer import Device, choose_device, wait_for_others
 
@@ -61,8 +62,8 @@ def train(
         ConfigError: where recipe and data do not fit.
         BundleError: where the architecture is unknown, or the weights to start from must be had and cannot.
     """
-    out = Path(out)
-    check_free(out, overwrite=overwrite)
+    out = Path(out).absolute()
+    check_free(out, recipe, overwrite=overwrite)
     dataset = open_for(recipe, data)
     split = _split(dataset, recipe, recipe.split.kind, published, limit)
     log.info("%s", describe(dataset, split))
@@ -102,6 +103,8 @@ def build_and_fit(
     start = build(recipe, dataset)
     teacher = None
     if recipe.distillation is not None:
+        used = training_part(dataset, train, recipe)
+        check_offsets(dataset, len(used) + (0 if validation is None else len(validation)), recipe)
         first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
         start = replace(start, text=f"{start.text}; its teacher: {first.text}")
     fitted = fit(
@@ -167,12 +170,22 @@ def _with_leaky(
     return replace(measured, metrics={**measured.metrics, "leaky_comparison": leaky.metrics})
 
 
-def check_free(out: Path, *, overwrite: bool) -> None:
+def check_free(out: Path, recipe: Recipe, *, overwrite: bool) -> None:
     """Refuse to replace what is there.
 
+    Args:
+        out: Folder of the new bundle.
+        recipe: Settings, which may name bundles to start from.
+        overwrite: Whether a bundle may be replaced.
+
     Raises:
-        OutputError: where `out` holds a bundle that may not be replaced, or is a file.
+        OutputError: where `out` holds a bundle that may not be replaced, or that is needed, or is no folder.
+        BundleError: where a bundle to start from cannot be read.
     """
+    if not out.name or out.name == "..":
+        raise OutputError(out, "has no name of its own", "Give the folder of the new bundle a name.")
+    if any(bundle.path.resolve() == out.resolve() for bundle in starts(recipe)):
+        raise OutputError(out, "is the bundle that the training starts from", "Give another --out.")
     if (out / CARD_FILE).exists() and not overwrite:
         raise OutputError(out, "holds a bundle already", "Give --overwrite to replace it, or another --out.")
     if out.exists() and not out.is_dir():

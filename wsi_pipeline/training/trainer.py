@@ -68,12 +68,28 @@ def _callbacks(recipe: Recipe, folder: Path, *, validates: bool) -> list[pl.Call
     settings = recipe.optimisation
     found: list[pl.Callback] = [EpochLines(settings.epochs)]
     if settings.ema_decay is not None:
-        found.append(WeightAveraging(multi_avg_fn=warm_average(settings.ema_decay)))
+        found.append(_Averaging(multi_avg_fn=warm_average(settings.ema_decay)))
     if validates and settings.patience is not None:
-        found.append(EarlyStopping("validation_loss", patience=settings.patience, check_on_train_epoch_end=True))
+        found.append(_Patience("validation_loss", patience=settings.patience, check_on_train_epoch_end=True))
     if validates and settings.keep == "best":
         found.append(_checkpoint(folder, BEST, monitor="validation_loss"))
     return [*found, _checkpoint(folder, LAST)]  # last, so that it holds the state of the others
+
+
+class _Averaging(WeightAveraging):
+    """Averages that are kept where the network trains. Lightning would copy it while it is still on the CPU."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        pl_module.to(trainer.strategy.root_device)
+        super().setup(trainer, pl_module, stage)
+
+
+class _Patience(EarlyStopping):
+    """Ends a training at once that had lost patience when it was interrupted."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        del pl_module
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 def _checkpoint(folder: Path, name: str, monitor: str | None = None) -> ModelCheckpoint:
