@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from wsi_pipeline.context import SIGMAS, fit_context, refine_points
 from wsi_pipeline.datasets import open_dataset
@@ -124,6 +125,13 @@ def main() -> None:
             found = folds.scores(whole, variant, side)
             table[f"{name}, {title}"] = found
             _show(name, title, found)
+    before, after = (folds.probability(whole, variant) for variant in (None, VARIANTS["as shipped"]))
+    labels, groups = dataset.labels[whole], dataset.groups[whole]
+    for case in np.unique(groups):
+        own = groups == case
+        found = {title: roc_auc_score(labels[own], p[own]) for title, p in (("none", before), ("as_shipped", after))}
+        table[f"case {case}"] = found
+        _show(case, f"{own.sum()} patches, AUROC", found)
     if args.json:
         write_json(args.json, table)
 
