@@ -28,7 +28,7 @@ Arithmetic = Literal["fp32", "bf16", "fp16", "int8"]
 """What a network's numbers are rounded to, once nothing is left to ``auto``."""
 
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """Raised when this program comes to give other results for the same slide, model and settings."""
 
 MAP_SECTIONS = frozenset({"tissue", "grid", "prediction"})

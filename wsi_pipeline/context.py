@@ -6,8 +6,9 @@ log-odds at several distances; neighbours that are not there weigh nothing (norm
 CVPR 1993).
 
 Distances are in fields of view, and the neighbours of a cell are those a whole number of fields of view away, so that
-no pixel counts as its own neighbour. A dense map, whose fields of view overlap, is thus a set of interleaved mosaics of
-patches, each refined just as the patches were that the stage was fitted on.
+no pixel counts as its own neighbour (where cells do not fit into a field of view, those nearest to that). A dense map,
+whose fields of view overlap, is thus a set of interleaved mosaics of patches, each refined just as the patches were
+that the stage was fitted on.
 """
 
 from collections.abc import Iterator, Sequence

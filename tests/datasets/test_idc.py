@@ -129,12 +129,12 @@ def test_own_patches_say_their_size_and_resolution(pack):
     assert dataset.findings == ("The patches are 64 x 64 px, so they are not the published ones.",)
 
 
-def test_of_patches_that_overlap_no_place_is_used(tmp_path):
+def test_where_patches_share_a_square_no_place_is_used(tmp_path):
     """Else two of them would share a cell of the case's mosaic, and one would have the other's answer."""
     dataset = open_dataset(write_folder(tmp_path, FILES | {"8863/0/8863_idx5_x26_y1_class0.png": picture(50, 50, 9)}))
     assert {sample.position for sample in dataset.samples} == {None}
     (finding,) = dataset.findings
-    assert finding.startswith("2 patches lie less than a patch from another, such as 8863/0/8863_idx5_x")
+    assert finding.startswith("2 patches share a square of 50 x 50 px with another, such as 8863/0/8863_idx5_x")
 
 
 def test_a_patient_s_cases_are_one_group_but_keep_their_own_places(pack):

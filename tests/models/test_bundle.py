@@ -207,6 +207,14 @@ def test_wsinfer_transforms_are_read(tmp_path):
     assert (read.input_px, read.mean, read.std) == (224, (0.7, 0.6, 0.5), (0.1, 0.2, 0.3))
 
 
+def test_weights_that_were_replaced_since_the_bundle_was_opened_are_refused(tmp_path, network):
+    opened = save_bundle(tmp_path / "one", network, card())
+    other = save_bundle(tmp_path / "other", build_network(opened.card.architecture, 2), opened.card)
+    (other.path / "model.safetensors").replace(opened.path / "model.safetensors")
+    with pytest.raises(BundleError, match=r"model\.safetensors: its SHA-256 is"):
+        opened.build()
+
+
 def test_metrics_that_are_not_numbers_are_written_as_json_can_say_them(tmp_path, network):
     made = card(metrics={"auroc": float("nan"), "cases": 3})
     assert save_bundle(tmp_path / "one-class", network, made).card.metrics == {"auroc": None, "cases": 3}

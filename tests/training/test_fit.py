@@ -213,7 +213,7 @@ def test_a_training_that_had_lost_patience_trains_no_more_when_it_is_taken_up(tm
     assert same(first, again)
 
 
-def test_mixed_patches_and_a_teacher_s_word_are_no_labels_to_be_accurate_in(tmp_path):
+def test_mixed_patches_have_no_labels_to_be_accurate_in(tmp_path):
     assert np.isfinite(trained(tmp_path / "plain", recipe(epochs=1)).history[0]["train_accuracy"])
     mixed = trained(tmp_path / "mixed", recipe(epochs=1, mixup=1.0)).history[0]
     assert np.isnan(mixed["train_accuracy"])
@@ -302,6 +302,9 @@ def test_a_network_that_normalises_itself_is_shown_plain_colours(tmp_path):
     model = {"architecture": "idc-residual-7ch"}
     settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": model})
     assert trained(tmp_path / "a", settings).mean == (0.0, 0.0, 0.0)
+    settings = Recipe.model_validate({"optimisation": {"epochs": 1}, "model": model | {"normalisation": "data"}})
+    with pytest.raises(ConfigError, match="does not suit idc-residual-7ch"):
+        trained(tmp_path / "b", settings)
 
 
 def test_patches_are_resized_for_the_network(tmp_path):

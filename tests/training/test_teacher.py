@@ -95,6 +95,16 @@ def test_it_computes_in_what_the_training_computes_in(tmp_path, monkeypatch, tra
     assert made == [precision]
 
 
+def test_a_teacher_s_word_is_no_label_to_be_accurate_in(tmp_path):
+    bundle = load_bundle(write_redness_bundle(tmp_path / "teacher", size_px=16, mpp=4.0))
+    recipe = Recipe.model_validate({"precision": "32", "optimisation": {"epochs": 1, "batch_size": 16}})
+    network = nn.Sequential(nn.Conv2d(3, 2, 16), nn.Flatten())
+    given = {"folder": tmp_path, "device": "cpu", "teacher": Teacher(bundle, 0.5)}
+    (row,) = fit(network, painted(), np.arange(32), np.arange(96, 128), recipe, **given).history
+    assert np.isnan(row["train_accuracy"])
+    assert np.isfinite(row["validation_accuracy"])
+
+
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory):
     return write_idc(tmp_path_factory.mktemp("patches"), cases=10)

@@ -1,7 +1,6 @@
 """`wsi-pipeline extract`: slides and QuPath annotations in, a data set of labelled patches out."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wsi_pipeline.extraction import CaseResult, PatchRules, SlideSpec
-
-log = logging.getLogger(__name__)
 
 _EPILOG = """\
 In QuPath: annotate, File > Export objects as GeoJSON, one file a slide, named like the slide (a.svs: a.geojson).

@@ -85,7 +85,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
     if facts.patch_size_px is not None:
         full = Size(facts.patch_size_px, facts.patch_size_px)
     published = full == Size(PATCH_PX, PATCH_PX)
-    overlap = _overlapping(patches, full)
+    sharing = _sharing_a_square(patches, full)
     return ImageFiles(
         store,
         layout="idc",
@@ -98,12 +98,12 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
                 name=patch.member,
                 label=patch.label,
                 group=facts.patients.get(patch.case, patch.case),
-                position=None if overlap else (patch.x, patch.y),
+                position=None if sharing else (patch.x, patch.y),
                 case=patch.case,
             )
             for patch in patches
         ],
-        findings=[*_findings(index, sizes, full), *_tell_overlap(overlap)],
+        findings=[*_findings(index, sizes, full), *_tell_sharing(sharing, full)],
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
     )
 
@@ -154,16 +154,19 @@ def _parse_facts(store: PatchStore, name: str) -> DatasetFacts:
         raise DatasetError(store.address(name), why, "Correct it, or write it again.") from error
 
 
-def _overlapping(patches: Sequence[Patch], full: Size) -> list[str]:
+def _sharing_a_square(patches: Sequence[Patch], full: Size) -> list[str]:
     """Names of patches that lie in the same square of a case's mosaic as another one."""
     places = [(patch.case, patch.x // full.width, patch.y // full.height) for patch in patches]
     taken = Counter(places)
     return [patch.member for patch, place in zip(patches, places, strict=True) if taken[place] > 1]
 
 
-def _tell_overlap(names: Sequence[str]) -> list[str]:
-    what = "no patch's place is used, so there is no second stage over the neighbourhood and no map of a case"
-    return [f"{len(names):,} patches lie less than a patch from another, such as {names[0]}: {what}."] if names else []
+def _tell_sharing(names: Sequence[str], full: Size) -> list[str]:
+    if not names:
+        return []
+    found = f"{len(names):,} patches share a square of {full} px with another, such as {names[0]}"
+    lost = "no second stage over the neighbourhood, no map of a case and no windows across patches in training"
+    return [f"{found}: no patch's place is used, so there is {lost}."]
 
 
 def _findings(index: PatchIndex, sizes: Sequence[Size], full: Size) -> list[str]:

@@ -184,11 +184,11 @@ def _find(source: SlideSource, plan: SlidePlan, settings: Settings, model: _Mode
         for scored in model.predictor.predict(blocks):
             found[scored.block.cells[:, 0], scored.block.cells[:, 1]] = scored.scores[:, model.index]
             bar.update(len(scored.block.cells))
-    if len(grid.cells) and not np.isfinite(found).any():
-        why = "none of its tissue can be read at the model's resolution"
-        raise SlideReadError(plan.info.path, why, "Copy it again from its source.")
     if not len(grid.cells):
         raise ConfigError("region", f"no tissue was found on {plan.info.path}", "Name a region, or lower --min-tissue.")
+    if not np.isfinite(found).any():
+        why = "none of its tissue can be read at the model's resolution"
+        raise SlideReadError(plan.info.path, why, "Copy it again from its source.")
     return most_probable(found, grid), min(1.0, (view.size_um / grid.cell_um) ** 2)
 
 

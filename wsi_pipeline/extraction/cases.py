@@ -92,9 +92,9 @@ def extract(
     cases = _cases(slides, source)
     results = []
     with folder_lock(out):
-        known = known_patients(out)
-        cases = {case: replace(slide, patient=slide.patient or known.get(case)) for case, slide in cases.items()}
         prepare_folder(out, rules, cases, overwrite=overwrite)
+        known = known_patients(out)  # also of cases that are cut again
+        cases = {case: replace(slide, patient=slide.patient or known.get(case)) for case, slide in cases.items()}
         for case, slide in cases.items():
             job = _Job(
                 case=case, slide=slide, annotations=source, out=out, rules=rules, overwrite=overwrite, workers=workers

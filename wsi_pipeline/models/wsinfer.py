@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP
-from wsi_pipeline.models.base import ModelBundle, file_sha256
+from wsi_pipeline.models.base import ModelBundle, check_sha256, file_sha256
 from wsi_pipeline.models.card import Card, Side, Threshold, Weights, explain_validation
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def load_wsinfer(folder: Path) -> ModelBundle:
     def build() -> "nn.Module":
         import torch
 
+        check_sha256(weights, digest)  # it may have been replaced since
         try:
             with warnings.catch_warnings():
                 # TorchScript is what such bundles are; that torch would rather see them exported is not news to a user.

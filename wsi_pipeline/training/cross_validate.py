@@ -70,6 +70,7 @@ def cross_validate(
         TrainingError: where a training cannot go on.
         OutputError: where `out` is there already or cannot be written.
         ConfigError: where recipe and data do not fit.
+        BundleError: where a bundle to start from, or weights that must be had, cannot be read.
     """
     out = Path(out).absolute()
     check_free(out, recipe, overwrite=overwrite)

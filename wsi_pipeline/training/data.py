@@ -43,13 +43,13 @@ class PatchData(pl.LightningDataModule):
         check_parts(dataset, train, validation)
         train = training_part(dataset, train, recipe)
         used = np.union1d(train, validation)
-        check_offsets(dataset, len(used), recipe)
+        fits = fits_memory(dataset, len(used), recipe.data)
+        check_offsets(dataset, recipe, fits=fits)
         self._dataset = dataset.subset(used.tolist())
         self._recipe = recipe
         self.train, self.validation = np.searchsorted(used, train), np.searchsorted(used, validation)
         self.side = min(dataset.patch_size.width, dataset.patch_size.height)
         self.pool = Pool.of(self._dataset.samples, size=dataset.patch_size, classes=len(dataset.class_names))
-        fits = fits_memory(dataset, len(used), recipe.data)
         self.images = load_images(self._dataset, size=dataset.patch_size) if fits else None
         self._memory = None if self.images is None else MemoryPatches(self.images, self.pool, self.side)
 
@@ -133,13 +133,13 @@ def training_part(dataset: PatchDataset, train: Indices, recipe: Recipe) -> Indi
     return truncate(dataset.labels, train, recipe.seed) if recipe.data.balance == "truncate" else train
 
 
-def check_offsets(dataset: PatchDataset, count: int, recipe: Recipe) -> None:
+def check_offsets(dataset: PatchDataset, recipe: Recipe, *, fits: bool) -> None:
     """Refuse windows across patches where there can be none.
 
     Args:
         dataset: All patches.
-        count: How many of them are used.
         recipe: Settings.
+        fits: Whether those that are used are decoded into memory.
 
     Raises:
         ConfigError: where the recipe wants them, and the patches do not fit into memory or are no squares.
@@ -147,7 +147,7 @@ def check_offsets(dataset: PatchDataset, count: int, recipe: Recipe) -> None:
     if not recipe.augmentation.offsets:
         return
     where, size = "augmentation.offsets", dataset.patch_size
-    if not fits_memory(dataset, count, recipe.data):
+    if not fits:
         hint = "Set data.cache to memory where they fit there, or this to 0."
         raise ConfigError(where, "needs the decoded patches in memory", hint)
     if size.width != size.height:

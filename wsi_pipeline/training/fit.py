@@ -26,6 +26,7 @@ from wsi_pipeline.training.interrupted import RESULT_FILE, check_same, is_helper
 from wsi_pipeline.training.module import HISTORY, Classifier, Normalise
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.training.start import check_normalisation
 from wsi_pipeline.training.teacher import Teacher
 from wsi_pipeline.training.trainer import BEST, LAST, Device, hardware, make_trainer
 
@@ -138,6 +139,7 @@ def _finished(folder: Path, network: nn.Module, recipe: Recipe) -> Fitted:
 
 
 def _colours(data: PatchData, recipe: Recipe, first: Colours | None) -> Colours:
+    check_normalisation(recipe)
     match "none" if normalises_itself(recipe.model.architecture) else recipe.model.normalisation:
         case "none":
             return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

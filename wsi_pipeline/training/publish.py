@@ -88,8 +88,9 @@ def publish(
 def facts(dataset: PatchDataset, split: Split, recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
     """What the card tells of how a network came to be, JSON-able: data, recipe, split, software, hardware."""
     described = split.as_json(dataset)
-    if sum(len(described[part]) for part in split.parts) > LISTED:
-        described = {key: value for key, value in described.items() if key not in {*split.parts, "cases"}}
+    listed = {key: value for key, value in described.items() if key in {*split.parts, "cases"}}
+    if sum(len(names) for names in (*listed.values(), *listed.get("cases", {}).values())) > LISTED:
+        described = {key: value for key, value in described.items() if key not in listed}
     names = ("torch", "torchvision", "lightning", "numpy")
     return {
         "data": _SOURCES.get(dataset.layout, dataset.layout),

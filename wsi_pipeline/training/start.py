@@ -50,7 +50,7 @@ def build(recipe: Recipe, dataset: PatchDataset) -> Start:
         ConfigError: where the bundle's network is another than the recipe's, or normalises its channels itself although
             the recipe wants them normalised, or its schedule names stages that the network has not.
     """
-    _check_normalisation(recipe)
+    check_normalisation(recipe)
     start = _first_weights(recipe, dataset)
     if recipe.optimisation.stages:
         trained_at(recipe.optimisation.stages, 1, tuple(named_stages(start.network)))
@@ -77,7 +77,12 @@ def _first_weights(recipe: Recipe, dataset: PatchDataset) -> Start:
     return Start(network=network, text=wanted)
 
 
-def _check_normalisation(recipe: Recipe) -> None:
+def check_normalisation(recipe: Recipe) -> None:
+    """Refuse other colours than plain ones for a network that normalises its channels itself.
+
+    Raises:
+        ConfigError: where the recipe wants others.
+    """
     wanted, architecture = recipe.model.normalisation, recipe.model.architecture
     if wanted not in {"auto", "none"} and normalises_itself(architecture):
         why = f"{wanted} does not suit {architecture}, which normalises its channels itself"

@@ -13,7 +13,7 @@ from wsi_pipeline.datasets.check import describe
 from wsi_pipeline.datasets.splits import Split, draw_samples
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle
-from wsi_pipeline.training.data import check_offsets, training_part
+from wsi_pipeline.training.data import check_offsets, fits_memory, training_part
 from wsi_pipeline.training.fit import Fitted, fit
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
@@ -103,8 +103,8 @@ def build_and_fit(
     start = build(recipe, dataset)
     teacher = None
     if recipe.distillation is not None:
-        used = training_part(dataset, train, recipe)
-        check_offsets(dataset, len(used) + (0 if validation is None else len(validation)), recipe)
+        used = len(training_part(dataset, train, recipe)) + (0 if validation is None else len(validation))
+        check_offsets(dataset, recipe, fits=fits_memory(dataset, used, recipe.data))
         first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
         start = replace(start, text=f"{start.text}; its teacher: {first.text}")
     fitted = fit(
