@@ -90,6 +90,57 @@ def test_a_threshold_that_was_chosen_with_context_is_told_where_context_is_off(t
     assert "context" not in used.threshold_source
 
 
+@pytest.mark.parametrize(("alone", "expected"), [(0.3, ["Give --threshold 0.3, which was chosen without"]), (0.5, [])])
+def test_the_threshold_without_context_is_named_where_the_card_has_one(
+    tmp_path, slide, bundle, monkeypatch, alone, expected
+):
+    metrics = {"cross_validation_without_context": {"threshold": alone}}
+
+    def load(*given):
+        found = load_with_context(*given)
+        card = found.card.model_copy(update={"metrics": metrics})
+        return replace(found, card=card, digest=f"{found.digest} {alone}")
+
+    for module in ("batch", "model"):
+        monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load)
+    without, _ = run(slide, tmp_path, bundle, context=False)
+    assert without.threshold == 0.5
+    assert len(without.warnings) == len(expected)
+    for warning, text in zip(without.warnings, expected, strict=True):
+        assert text in warning
+
+
+@pytest.mark.parametrize(("small_mm2", "told"), [(18.0, True), (0.01, False)])
+def test_little_tissue_that_the_second_stage_takes_away_is_told(tmp_path, slide, bundle, monkeypatch, small_mm2, told):
+    def load(*given):
+        found = load_with_context(*given)
+        context = found.card.context.model_copy(update={"intercept": -30.0})
+        card = found.card.model_copy(update={"context": context})
+        return replace(found, card=card, digest=f"{found.digest} strict {small_mm2}")
+
+    for module in ("batch", "model"):
+        monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load)
+    monkeypatch.setattr("wsi_pipeline.outputs.SMALL_MM2", small_mm2)
+    summary, heatmap = run(slide, tmp_path, bundle)
+    assert (summary.regions, summary.idc_mm2) == (0, 0.0)
+    called_mm2 = float(heatmap.grid.cell_area_um2[heatmap.unrefined() >= summary.threshold].sum()) * 1e-6
+    assert called_mm2 > 0.01
+    expected = f"Before the second stage {called_mm2:.2g} mm² were called, after it 0: "
+    assert [text.startswith(expected) for text in summary.warnings] == [True] * told
+
+
+def test_a_leaky_model_s_results_say_so(tmp_path, slide, bundle, monkeypatch):
+    def load(*given):
+        found = load_bundle(*given)
+        card = found.card.model_copy(update={"metrics": {"leaky": True}})
+        return replace(found, card=card, digest=f"{found.digest} leaky")
+
+    for module in ("batch", "model"):
+        monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load)
+    summary, _ = run(slide, tmp_path, bundle)
+    assert any("LEAKY split" in warning for warning in summary.warnings)
+
+
 def test_augmentation_stores_the_spread_and_tells_it(tmp_path, slide, bundle):
     plain, plain_map = run(slide, tmp_path / "plain", bundle)
     summary, heatmap = run(slide, tmp_path / "tta", bundle, tta=True, cells=True)

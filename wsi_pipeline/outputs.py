@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.geojson import write_cells, write_regions
-from wsi_pipeline.grid import UPSAMPLE_TOLERANCE
+from wsi_pipeline.grid import UPSAMPLE_TOLERANCE, Grid
 from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.jobs import SlideJob
 from wsi_pipeline.manifest import SUMMARY_FILE, Identity, Summary
@@ -32,6 +32,9 @@ HEATMAP, REGIONS, CELLS = "heatmap.zarr", "regions.geojson", "cells.geojson.gz"
 OVERLAY, UNCERTAINTY, TISSUE = "overlay.png", "uncertainty.png", "tissue.png"
 """What lies in a slide's folder, beside its summary."""
 
+SMALL_MM2 = 18.0
+"""Of tissue: every whole case that the shipped models' second stage learnt from is larger (18.6 mm² and more)."""
+
 
 def missing_outputs(folder: Path, settings: Settings, summary: Summary) -> list[str]:
     """Names of the files that a finished slide has and `folder` lacks."""
@@ -52,6 +55,7 @@ class _Maps:
     """What was read of the heatmap, each [rows, cols], and the regions found on it."""
 
     probability: NDArray[np.float32]
+    unrefined: NDArray[np.float32] | None
     spread: NDArray[np.float32] | None
     regions: Sequence[Region]
 
@@ -86,7 +90,7 @@ def write_outputs(
         if settings.output.cells:
             file = job.folder / CELLS
             write_cells(file, probability, grid, namespace=namespace, class_name=name, spread=spread)
-    maps = _Maps(probability=probability, spread=spread, regions=regions)
+    maps = _Maps(probability=probability, unrefined=heatmap.unrefined(), spread=spread, regions=regions)
     with watch.stage("render"):
         _draw(job, plan, card, maps)
     evaluated = heatmap.attributes["cells"].get("evaluated", int(np.isfinite(probability).sum()))
@@ -184,8 +188,27 @@ def _summarise(
             *info.warnings,
             *_warnings(plan, unreadable, job.settings.grid.cell),
             *prediction_warnings(job.settings, card, grid),
+            *_held_back(job, card, grid, maps, analysed_mm2=analysed, idc_mm2=idc),
         ),
     )
+
+
+def _held_back(
+    job: SlideJob, card: Card, grid: Grid, maps: _Maps, *, analysed_mm2: float, idc_mm2: float
+) -> Iterator[str]:
+    """That the second stage took most of what the network had called, where so little tissue is new to it."""
+    if maps.unrefined is None or analysed_mm2 >= SMALL_MM2:
+        return
+    threshold, alone = choose_threshold(job.settings, card)[0], card.threshold_without_context
+    if job.settings.regions.threshold is None and alone is not None:
+        threshold = alone
+    numbers = number_regions(maps.unrefined, grid, threshold=threshold, settings=job.settings.regions)
+    before_mm2 = float(grid.cell_area_um2[numbers > 0].sum()) * 1e-6
+    if before_mm2 > 2 * idc_mm2:
+        yield (
+            f"Before the second stage {before_mm2:.2g} mm² were called, after it {idc_mm2:.2g}: on as little tissue as "
+            "here it may hold back. Look at the map before it (a channel of heatmap.zarr), or run with --no-context."
+        )
 
 
 def _spread_means(

@@ -23,7 +23,7 @@ def choose_threshold(settings: Settings, card: Card) -> tuple[float, str]:
     """The threshold of the regions and where it comes from."""
     if settings.regions.threshold is not None:
         return settings.regions.threshold, "user"
-    without = ", for maps with context, which is off" if _switched_off(settings, card) else ""
+    without = ", for maps with context, which is off" if _of_another_map(settings, card) else ""
     return card.threshold.value, f"model: {card.threshold.chosen}{without}"
 
 
@@ -110,6 +110,8 @@ def describe_prediction(settings: Settings, card: Card) -> str:
 
 def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[str]:
     """What a reader of the numbers must know of how they were made."""
+    if card.leaky:
+        yield "The model was trained and measured on a LEAKY split: what its card says of its accuracy is too good."
     if settings.prediction.adaptive and choose_rule(settings, card, grid) is None:
         yield (
             f"--adaptive was not applied: cells of {grid.cell_um:g} µm are too large for it under a field of view of "
@@ -121,12 +123,16 @@ def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[
             f"second stage sees neighbours {spacing_in_views(grid):.2g} fields of view apart instead of 1: its "
             "probabilities are of another accuracy than the model's card says. Choose another --cell, or --no-context."
         )
-    if _switched_off(settings, card) and settings.regions.threshold is None:
+    if _of_another_map(settings, card) and settings.regions.threshold is None:
+        alone = card.threshold_without_context
+        known = "" if alone is None else f" {alone:g}, which was chosen without it"
         yield (
             "Context is switched off, but the model's threshold was chosen with it: regions and areas are of another "
-            "accuracy than the model's card says. Give --threshold, or leave --no-context away."
+            f"accuracy than the model's card says. Give --threshold{known}, or leave --no-context away."
         )
 
 
-def _switched_off(settings: Settings, card: Card) -> bool:
-    return card.context is not None and not settings.prediction.context
+def _of_another_map(settings: Settings, card: Card) -> bool:
+    """Whether the card's threshold was chosen for maps with context, context is off, and without it it is another."""
+    switched_off = card.context is not None and not settings.prediction.context
+    return switched_off and card.threshold_without_context != card.threshold.value

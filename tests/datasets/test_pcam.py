@@ -106,6 +106,16 @@ def test_a_torn_picture_is_refused_with_its_name(pack):
         dataset.read(7)
 
 
+def test_a_torn_first_picture_costs_itself_alone(pack):
+    files = PICTURES | {f"train/{IDS[0]}.tif": PICTURES[f"train/{IDS[0]}.tif"][:3000]}
+    dataset = open_dataset(pack(files | labels_csv(LABELS)))
+    assert dataset.patch_size == Size(96, 96)
+    assert dataset.read(1).shape == (96, 96, 3)
+    torn = {f"train/{key}.tif": b"torn" for key in IDS}
+    with pytest.raises(DatasetError, match="is no readable image"):
+        open_dataset(pack(torn | labels_csv(LABELS)))
+
+
 STEM = "camelyonpatch_level_2_split"
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_patches import OnPaper, groups_of, idc_files, names_of
-from patches import write_folder
+from patches import write_folder, write_zip
 
 from wsi_pipeline.datasets import Split, folds, open_dataset, split_dataset
 from wsi_pipeline.datasets.splits import check_split, draw_samples, limit_samples
@@ -211,7 +211,15 @@ def test_a_published_split_is_followed_and_the_rest_tests(tmp_path):
     split = split_dataset(dataset, kind="published")
     assert [groups_of(dataset, part) for part in split.parts.values()] == [{"c0", "c1"}, {"c2"}, set(CASES[3:])]
     assert split.notes[0] == "1 of the 3 published train cases are not in the data."
-    assert "No published test case is in the data; the test part is the 5 cases outside" in split.notes[1]
+    assert "names no test case that is in the data; the test part is the 5 cases that it" in split.notes[1]
+
+
+def test_a_published_split_may_lie_beside_a_zip(tmp_path):
+    write_zip(tmp_path / "patches.zip", idc_files(CASES))
+    (tmp_path / "split_published.csv").write_text("case,split\nc0,train\nc2,validation\nc3,test\n")
+    dataset = open_dataset(tmp_path / "patches.zip")
+    split = split_dataset(dataset, kind="published")
+    assert [groups_of(dataset, part) for part in split.parts.values()] == [{"c0"}, {"c2"}, {"c3"}]
 
 
 def test_published_test_cases_leave_the_others_out(tmp_path):
@@ -313,7 +321,7 @@ def test_the_published_split_of_the_real_cases(data_dir):
     dataset = open_dataset(data_dir / "idc")
     split = split_dataset(dataset, kind="published")
     assert [len(groups_of(dataset, part)) for part in split.parts.values()] == [81, 29, 117]
-    assert any("No published test case" in note for note in split.notes)
+    assert any("names no test case" in note for note in split.notes)
 
 
 @pytest.mark.data

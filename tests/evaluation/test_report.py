@@ -69,7 +69,7 @@ def test_the_page_says_what_it_must(full):
     assert f"{values['without_context']['auroc']:.3f}" in page.text
     assert "IDC from 0.4 (for the test)" in page.text
     assert "c0/7.png: is no readable image" in page.text
-    titles = ("ROC curve", "Precision and recall", "Reliability diagram", "Loss and accuracy", "AUROC and balanced")
+    titles = ("ROC curve", "Precision and recall", "Reliability diagram", "Loss and Accuracy", "AUROC and balanced")
     assert all(f'aria-label="{title}' in text for title in titles)
     assert page.tags.count("svg") == 5
 
@@ -96,6 +96,10 @@ def test_a_training_without_validation_has_curves_of_what_there_is(full, tmp_pat
     drawing = history_chart(read_history(tmp_path))
     assert ">training<" in drawing
     assert ">validation<" not in drawing
+    assert ">Loss<" in drawing
+    assert ">Accuracy, AUROC<" not in drawing
+    (tmp_path / "history.csv").write_text("epoch,train_loss,train_accuracy\n0,0.7,0.5\n1,0.5,0.6\n")
+    assert ">Accuracy, AUROC<" in history_chart(read_history(tmp_path))
 
 
 def test_names_that_look_like_markup_are_text(tmp_path):

@@ -115,6 +115,12 @@ def test_patches_that_trained_the_model_are_told(bundle):
     assert found.notes[1] == "8 of them trained the model, or are of cases that did"
 
 
+def test_a_leaky_model_is_called_so(bundle):
+    leaky = bundle.card.model_copy(update={"metrics": {"leaky": True}})
+    found = explain_patches(replace(bundle, card=leaky), Spotted(), device=CPU, count=4)
+    assert "the model was measured on a LEAKY split" in found.notes
+
+
 def test_patches_that_cannot_be_read_are_passed_over(bundle):
     found = explain_patches(bundle, Spotted(broken=("c0/0", "c3/2")), device=CPU, count=20)
     assert len(found.patches) == 18

@@ -10,8 +10,9 @@ from helpers import write_redness_bundle
 from painted import painted, write_idc
 
 from wsi_pipeline.cli import main
+from wsi_pipeline.cli.train import _without_folder
 from wsi_pipeline.datasets import open_dataset
-from wsi_pipeline.errors import BundleError, ConfigError, DatasetError, OutputError
+from wsi_pipeline.errors import BundleError, ConfigError, DatasetError, OutputError, TrainingError
 from wsi_pipeline.models.architectures import imagenet_colours
 from wsi_pipeline.models.bundle import CARD_FILE, load_bundle, save_ensemble
 from wsi_pipeline.models.seen import what_was_seen
@@ -89,6 +90,35 @@ def test_what_does_not_suit_the_pupil_is_told_before_its_teacher_trains(tmp_path
     with pytest.raises(ConfigError, match=expected):
         train(recipe, tmp_path / "patches", tmp_path / "bundle", device="cpu")
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_folder_of_another_training_is_refused_before_a_teacher_trains(tmp_path, monkeypatch):
+    write_idc(tmp_path / "patches")
+    taught = {"distillation": {"model": {"architecture": "idc-cnn"}, "optimisation": {"epochs": 1}}}
+    out = tmp_path / "bundle"
+
+    def killed(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wsi_pipeline.training.train.measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(load_recipe("idc-cnn", QUICK), tmp_path / "patches", out, device="cpu")
+    with pytest.raises(TrainingError, match="of another recipe"):
+        train(load_recipe("idc-cnn", {**QUICK, **taught}), tmp_path / "patches", out, device="cpu")
+    assert not list((tmp_path / "bundle.training").rglob("teacher/*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("model.start=/home/me/mine", "model.start=mine"),
+        ("model={start: /home/me/mine, architecture: idc-cnn}", 'model={"start": "mine", "architecture": "idc-cnn"}'),
+        ("distillation={model: {start: /home/me/mine}}", 'distillation={"model": {"start": "mine"}}'),
+        ("optimisation.lr=1e-3", "optimisation.lr=1e-3"),
+    ],
+)
+def test_the_command_on_the_card_names_no_folder_of_this_machine(given, expected):
+    assert _without_folder(given) == expected
 
 
 def test_the_bundle_that_a_training_starts_from_is_not_replaced_by_it(own, elsewhere):
@@ -184,6 +214,7 @@ def test_the_command_trains_further_and_the_bundle_remembers_what_its_start_had_
     assert main(["train", "idc-finetune", "--data", str(own), "--out", str(out), "--device", "cpu", *sets]) == 0
     assert "Starting from the bundle bundle" in capsys.readouterr().out
     further = load_bundle(out)
+    assert str(tmp_path) not in (out / "recipe.yaml").read_text() + (out / CARD_FILE).read_text()
     assert (further.card.mean, further.card.std) == (elsewhere.card.mean, elsewhere.card.std)
     before, now = what_was_seen(elsewhere), what_was_seen(further)
     assert before.known

@@ -12,8 +12,11 @@ from helpers import redness, write_bundle_of, write_redness_bundle
 from painted import painted, write_idc
 from torch import nn
 
+from wsi_pipeline.errors import InferenceError, TrainingError
 from wsi_pipeline.inference import Predictor
-from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.architectures import build_network
+from wsi_pipeline.models.bundle import load_bundle, save_bundle
+from wsi_pipeline.models.card import Weights
 from wsi_pipeline.training import train as training
 from wsi_pipeline.training.cross_validate import cross_validate
 from wsi_pipeline.training.fit import fit
@@ -103,6 +106,33 @@ def test_a_teacher_s_word_is_no_label_to_be_accurate_in(tmp_path):
     (row,) = fit(network, painted(), np.arange(32), np.arange(96, 128), recipe, **given).history
     assert np.isnan(row["train_accuracy"])
     assert np.isfinite(row["validation_accuracy"])
+
+
+def test_a_teacher_that_fails_is_told_in_the_words_of_a_recipe(tmp_path, monkeypatch):
+    def full(self, fields):
+        raise InferenceError("network teacher", "the device's memory is full", "Try --batch-size 8.")
+
+    monkeypatch.setattr(Predictor, "logits", full)
+    bundle = load_bundle(write_redness_bundle(tmp_path / "teacher", size_px=16, mpp=4.0))
+    recipe = Recipe.model_validate({"precision": "32", "optimisation": {"epochs": 1, "batch_size": 16}})
+    network = nn.Sequential(nn.Conv2d(3, 2, 16), nn.Flatten())
+    given = {"folder": tmp_path, "device": "cpu", "teacher": Teacher(bundle, 0.5)}
+    with pytest.raises(TrainingError, match=r"memory is full\. Lower optimisation\.batch_size") as told:
+        fit(network, painted(), np.arange(32), np.arange(96, 128), recipe, **given)
+    assert "--batch-size" not in str(told.value)
+
+
+def test_to_hear_a_teacher_leaves_chance_alone(tmp_path):
+    """Building some networks draws random numbers, and the pupil's dropout must not depend on when that happens."""
+    card = load_bundle(write_redness_bundle(tmp_path / "any")).card
+    own = {"architecture": "idc-residual-7ch", "weights": Weights(sha256="0" * 64)}
+    bundle = save_bundle(tmp_path / "seven", build_network("idc-residual-7ch", 2), card.model_copy(update=own))
+    teacher = Teacher(bundle, 0.5)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    teacher.blend(torch.zeros(2, 3, 50, 50), torch.eye(2))
+    torch.testing.assert_close(torch.rand(4), expected)
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,10 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
     assert training["recipe"]["optimisation"]["lr"] == 0.005
     assert {"wsi_pipeline", "torch", "lightning"} <= set(training["software"])
     assert "cpu" in training["hardware"]
+    assert card.description.endswith("plain CNN. 50 x 50 px at 4 µm/px. For research use only.")
+    assert (training["data"].split(",")[0], card.licence) == (
+        "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5)", "MIT",
+    )  # fmt: skip
     assert sum(sum(part.values()) for part in training["patches"].values()) == 160
     assert load_recipe(bundle.path / "recipe.yaml") == quick()
     split = json.loads((bundle.path / "split.json").read_text())
@@ -66,6 +70,17 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
     with (bundle.path / "history.csv").open() as text:
         assert [row["epoch"] for row in csv.DictReader(text)] == ["1", "2", "3"]
     assert str(patches) not in (bundle.path / "model.json").read_text()
+
+
+def test_a_bundle_of_one_s_own_data_does_not_call_them_published(tmp_path):
+    folder = write_idc(tmp_path / "own", cases=10)
+    (folder / "dataset.json").write_text(json.dumps({"patch_size_px": 50, "mpp": 0.5}))
+    for patch in list(folder.rglob("9000_*.png")):
+        patch.rename(patch.with_name(patch.name.replace("9000", "slide-1")))
+    card = train(quick(optimisation__epochs=1), folder, tmp_path / "b", device="cpu").card
+    assert card.training["data"] == "patches of one's own, in the layout idc"
+    assert card.licence == ""
+    assert "50 x 50 px at 0.5 µm/px." in card.description
 
 
 def test_its_figures_are_those_of_the_weights_as_they_ship(bundle, patches):
@@ -82,6 +97,7 @@ def test_its_figures_are_those_of_the_weights_as_they_ship(bundle, patches):
             assert told[key] == pytest.approx(value, abs=2e-4), key
     assert bundle.card.metrics["test"]["auroc"] > 0.9
     assert any("too few to claim" in note for note in bundle.card.metrics["notes"])
+    assert any("No second stage" in note for note in bundle.card.metrics["notes"])
     assert not bundle.card.metrics["leaky"]
 
 
@@ -130,14 +146,15 @@ def test_a_replacement_that_was_interrupted_goes_on(tmp_path, patches, monkeypat
     assert not (out / "folds.json").exists()
 
 
-def test_a_broken_patch_of_the_test_part_is_told_before_the_training(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("part", "cache"), [("test", "auto"), ("train", "none")])
+def test_a_broken_patch_that_a_training_does_not_read_at_once_is_told_before_it(tmp_path, monkeypatch, part, cache):
     folder = write_idc(tmp_path / "patches", cases=10)
     dataset = open_dataset(folder)
-    broken = folder / dataset.samples[split_dataset(dataset, seed=quick().split.seed).test[0]].name
+    broken = folder / dataset.samples[split_dataset(dataset, seed=quick().split.seed).parts[part][0]].name
     broken.write_bytes(broken.read_bytes()[:200])
     monkeypatch.setattr("wsi_pipeline.training.train.fit", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(DatasetError, match=broken.name):
-        train(quick(), folder, tmp_path / "out", device="cpu")
+        train(quick(data__cache=cache), folder, tmp_path / "out", device="cpu")
 
 
 def test_the_validation_part_s_figures_are_called_what_they_are(bundle, patches, tmp_path):
@@ -164,6 +181,8 @@ def test_the_leak_is_shown_beside_the_honest_figures(tmp_path, patches, caplog):
     leaky = card.metrics["leaky_comparison"]
     assert leaky["leaky"]
     assert any("LEAKY" in note for note in leaky["notes"])
+    assert any(text.startswith("LEAKY split: random patches") for text in caplog.messages)
+    assert sum(text.startswith("LEAKY split, epoch 1 of 1") for text in caplog.messages) == 1
     assert sum(sum(part.values()) for part in card.training["patches"].values()) == 130
     line = caplog.messages[-1]
     assert f"test accuracy {card.metrics['test']['accuracy']:.4f} on unseen cases" in line
@@ -177,6 +196,7 @@ def test_a_leaky_split_is_called_so_everywhere(tmp_path, patches, caplog):
     assert made.card.metrics["leaky"]
     assert "LEAKY" in made.card.description
     assert "LEAKY" in caplog.messages[0]
+    assert any(text.startswith("LEAKY split, epoch 1 of 1") for text in caplog.messages)
     assert "LEAKY test" in caplog.messages[-1]
     assert json.loads((made.path / "split.json").read_text())["leaky"]
 

@@ -58,7 +58,7 @@ def _add_data(group: Any) -> None:
 
 
 def _add_model(group: Any) -> None:
-    group.add_argument("--threshold", type=float, metavar="X", help="default: the model's, chosen on validation cases")
+    group.add_argument("--threshold", type=float, metavar="X", help="default: the model's own")
     group.add_argument(
         "--context",
         action=argparse.BooleanOptionalAction,

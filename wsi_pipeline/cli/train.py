@@ -1,6 +1,7 @@
 """`wsi-pipeline train`: labelled patches in, a model bundle out."""
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,12 @@ from wsi_pipeline.cli.common import OK, natural
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
-RECIPE is one of idc-best, idc-efficientnet, idc-distilled, idc-finetune, idc-resnet18, idc-residual-7ch, idc-cnn,
-breakhis-resnet50, pcam-resnet50, or a YAML file (docs/training.md lists every setting).
+RECIPE is one of idc-best, idc-efficientnet, idc-finetune, idc-resnet18, idc-residual-7ch, idc-cnn, breakhis-resnet50,
+pcam-resnet50, or a YAML file (docs/training.md lists every setting).
 
 examples:
-  wsi-pipeline train idc-best --data IDC_regular_ps50_idx5.zip --out my-idc/
-  wsi-pipeline train idc-best --data patches/ --out trial/ --limit 0.01        a trial of a minute
+  wsi-pipeline train idc-best --data IDC_regular_ps50_idx5.zip --out my-idc/ --folds 3    as the shipped model
+  wsi-pipeline train idc-cnn --data patches/ --out trial/ --limit 0.01         a trial of a minute
   wsi-pipeline train breakhis-resnet50 --data BreaKHis_v1/ --out b40/ --magnification 40X
   wsi-pipeline train idc-finetune --data own-cases/ --out own/ --folds 5       on from the shipped model
   wsi-pipeline train idc-cnn --data patches/ --out cnn/ --set optimisation.epochs=5 --set optimisation.lr=0.001
@@ -156,5 +157,17 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _without_folder(override: str) -> str:
-    key, _, value = override.partition("=")
-    return f"{key}={Path(value).name}" if key.strip().endswith("model.start") else override
+    """An override that names a bundle's folder, with its name alone."""
+    from wsi_pipeline.training.recipe import parse_overrides
+
+    ((key, value),) = parse_overrides([override]).items()
+    named = _named(key.rpartition(".")[2], value)
+    if named == value:
+        return override
+    return f"{key}={named if isinstance(named, str) else json.dumps(named)}"
+
+
+def _named(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {inner: _named(inner, one) for inner, one in value.items()}
+    return Path(value).name if key == "start" and isinstance(value, str) else value

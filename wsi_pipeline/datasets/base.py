@@ -44,6 +44,8 @@ class PatchDataset(ABC):
     """Of a full-size patch, in pixels. `read` may give a smaller one (edges of a case)."""
     mpp: float | None
     """Resolution in µm/px; None where it differs from patch to patch."""
+    source: str = ""
+    """Who published it and under which licence; empty for one's own."""
     group_kind: str = "case"
     """What the samples' groups are: ``case``, ``patient``, ``slide``, or ``picture`` where none of these is known."""
     samples: tuple[Sample, ...]

@@ -156,6 +156,7 @@ def open_breakhis(
             for name, parsed in chosen.items()
         ],
         findings=[*findings, *_findings(chosen, sizes)],
+        source="BreakHis, CC BY 4.0; Spanhol et al. 2016",
         group_kind="patient",
     )
 

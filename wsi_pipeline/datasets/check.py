@@ -17,7 +17,7 @@ def describe(dataset: PatchDataset, split: Split | None = None) -> str:
     lines = [f"{_TITLES.get(dataset.layout, dataset.layout)}: {dataset.root}", *_contents(dataset)]
     lines += ["  odd:", *(f"  - {finding}" for finding in dataset.findings)] if dataset.findings else ["  nothing odd"]
     if split is not None:
-        lines += ["", *_split_lines(dataset, split)]
+        lines += ["", *split_lines(dataset, split)]
     return "\n".join([*lines, "", RESEARCH_USE])
 
 
@@ -41,7 +41,8 @@ def _cases(dataset: PatchDataset) -> str:
     return kinds.get(dataset.group_kind, f"{len({s.group for s in dataset.samples}):,} {dataset.group_kind}s")
 
 
-def _split_lines(dataset: PatchDataset, split: Split) -> list[str]:
+def split_lines(dataset: PatchDataset, split: Split) -> list[str]:
+    """How a data set was split, by part and class."""
     title = {
         "case": f"split by {dataset.group_kind}, seed {split.seed}",
         "published": "published split",

@@ -8,7 +8,7 @@ a patient in one part of a split.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +30,10 @@ from wsi_pipeline.slides.kaggle import (
 )
 
 CLASS_NAMES = ("non-IDC", "IDC")
+SOURCE = "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5), CC0; Janowczyk & Madabhushi 2016"
+
+_FIRST_CASE, _LAST_CASE = 8863, 16896
+"""Numbers of the published cases."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -104,8 +108,14 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
             for patch in patches
         ],
         findings=[*_findings(index, sizes, full), *_tell_sharing(sharing, full)],
+        source=SOURCE if published and _are_published(index.cases) else "",
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
     )
+
+
+def _are_published(cases: Iterable[str]) -> bool:
+    """Whether all cases have numbers as the published ones have."""
+    return all(case.isdecimal() and _FIRST_CASE <= int(case) <= _LAST_CASE for case in cases)
 
 
 def _check_labels(store: PatchStore, foreign: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
 CLASS_NAMES = ("normal", "metastasis")
+SOURCE = "PatchCamelyon, CC0; Veeling et al. 2018, Bejnordi et al. 2017"
 MPP = 0.97
 """Reduced from a 40x scan of 0.243 µm/px by 4."""
 
@@ -69,18 +70,31 @@ def open_kaggle(store: PatchStore, *, mpp: float | None = None) -> PatchDataset:
         raise DatasetError(store.root, f"no picture has a label in {LABELS_FILE}", "The id is the file's name.")
     first = first_alike(store, names)
     samples = [Sample(name=name, label=labels[_id(name)], group=_id(first[name])) for name in names]
-    pixels = decode(store.read(names[0]), store.address(names[0]))
+    size = _size(store, names)
     return ImageFiles(
         store,
         layout="pcam",
         class_names=CLASS_NAMES,
         positive_class=CLASS_NAMES[1],
-        patch_size=Size(pixels.shape[1], pixels.shape[0]),
+        patch_size=size,
         mpp=mpp or MPP,
         samples=samples,
         findings=[*_findings(labels, pictures, repeated), *twins_found(samples), not_by_case()],
+        source=SOURCE,
         group_kind="picture",
     )
+
+
+def _size(store: PatchStore, names: Sequence[str]) -> Size:
+    """Of the first picture that can be decoded: a broken one is told when it is read itself."""
+    for name in names:
+        try:
+            height, width, _ = decode(store.read(name), store.address(name)).shape
+        except DatasetError as error:
+            broken = error
+        else:
+            return Size(width, height)
+    raise broken
 
 
 def not_by_case() -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
-from wsi_pipeline.datasets.pcam import CLASS_NAMES, not_by_case, twins_found
+from wsi_pipeline.datasets.pcam import CLASS_NAMES, SOURCE, not_by_case, twins_found
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
@@ -58,7 +58,7 @@ class Hdf5Patches(PatchDataset):
     """Patches in HDF5 files. A sample is named ``<file>#<row>``; each process opens the files for itself."""
 
     def __init__(self, root: str, *, patch_size: Size, mpp: float) -> None:
-        self.layout, self.root = "pcam", root
+        self.layout, self.root, self.source = "pcam", root, SOURCE
         self.class_names, self.positive_class = CLASS_NAMES, CLASS_NAMES[1]
         self.patch_size, self.mpp = patch_size, mpp
         self.samples: tuple[Sample, ...] = ()

@@ -12,7 +12,7 @@ from wsi_pipeline.errors import DatasetError
 PARTS = ("train", "validation", "test")
 
 PUBLISHED_FILE = "split_published.csv"
-"""Looked for in the data set's folder where no file is named."""
+"""Looked for in the data set's folder, or beside its zip, where no file is named."""
 
 _COLUMNS = "The columns are case,split; split is train, validation or test."
 _OTHER_NAMES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
@@ -23,8 +23,8 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
 
     Args:
         dataset: What is split.
-        file: CSV file with the columns case,split; None for `PUBLISHED_FILE` in the data set's folder, or for what
-            the data set's own files say.
+        file: CSV file with the columns case,split; None for `PUBLISHED_FILE` in the data set's folder or beside its
+            zip, or for what the data set's own files say.
         notes: Sentences are added here.
 
     Returns:
@@ -33,7 +33,8 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
     Raises:
         DatasetError: as `read_published`, or where there is no published split.
     """
-    beside = Path(dataset.root) / PUBLISHED_FILE
+    root = Path(dataset.root)
+    beside = (root if root.is_dir() else root.parent) / PUBLISHED_FILE
     if file is None and not beside.is_file():
         return _parts_of_files(dataset, notes)
     named = read_published(file or beside)
@@ -47,8 +48,8 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
     if not any(part == "test" and case in present for case, part in named.items()):
         named |= dict.fromkeys(others, "test")
         notes.append(
-            f"No published test case is in the data; the test part is the {len(others)} cases outside the published "
-            "split, so scores on it do not compare with published ones."
+            f"The split names no test case that is in the data; the test part is the {len(others)} cases that it does "
+            "not name, so scores on it do not compare with published ones."
         )
     elif others:
         notes.append(f"{len(others)} cases outside the published split are in no part.")

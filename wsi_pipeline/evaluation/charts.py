@@ -84,25 +84,29 @@ def reliability_chart(evaluation: Evaluation) -> str:
 
 def history_chart(history: Mapping[str, Sequence[float]]) -> str:
     """Loss, and accuracy and AUROC, over the epochs of the training."""
-    figure = _figure((9.4, 3.4))
-    left, right = figure.subplots(1, 2)
-    epoch = history["epoch"]
-    curves = (
-        (left, "train_loss", "training", ORANGE, "--"),
-        (left, "validation_loss", "validation", BLUE, "-"),
-        (right, "train_accuracy", "training accuracy", ORANGE, "--"),
-        (right, "validation_accuracy", "validation accuracy", BLUE, "-"),
-        (right, "validation_auroc", "validation AUROC", GREEN, "-."),
-    )
-    for axes, key, name, colour, style in curves:
-        if np.isfinite(history.get(key, ())).any():
-            axes.plot(epoch, history[key], style, color=colour, label=name, marker="o", markersize=2.5)
-    for axes, name in ((left, "Loss"), (right, "Accuracy, AUROC")):
-        axes.set(xlabel="Epoch", ylabel=name)
+    panels = {
+        "Loss": (("train_loss", "training", ORANGE, "--"), ("validation_loss", "validation", BLUE, "-")),
+        "Accuracy, AUROC": (
+            ("train_accuracy", "training accuracy", ORANGE, "--"),
+            ("validation_accuracy", "validation accuracy", BLUE, "-"),
+            ("validation_auroc", "validation AUROC", GREEN, "-."),
+        ),
+    }
+    found = {
+        title: [curve for curve in curves if np.isfinite(history.get(curve[0], ())).any()]
+        for title, curves in panels.items()
+    }
+    drawn = {title: curves for title, curves in found.items() if curves}  # mixed labels have no accuracy, for one
+    if not drawn:
+        return ""
+    figure = _figure((4.7 * len(drawn), 3.4))
+    for axes, (title, curves) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
+        for key, name, colour, style in curves:
+            axes.plot(history["epoch"], history[key], style, color=colour, label=name, marker="o", markersize=2.5)
+        axes.set(xlabel="Epoch", ylabel=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=9, frameon=False)
-    return svg(figure, "Loss and accuracy over the epochs of the training")
+        axes.legend(fontsize=9, frameon=False)
+    return svg(figure, f"{' and '.join(drawn)} over the epochs of the training")
 
 
 def case_chart(evaluation: Evaluation) -> str:

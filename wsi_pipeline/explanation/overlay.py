@@ -106,6 +106,8 @@ def _details(found: ExplainedRegion) -> list[str]:
         grad_cam,
         f"Evidence is shown from 0 to {scale_top(found.evidence):g} log-odds; evidence against the class is not shown.",
     ]
+    if card.leaky:
+        lines.append("The model was measured on a LEAKY split: what its card says of its accuracy is too good.")
     if found.upsampled:
         lines.append(f"The slide was enlarged to {card.mpp:g} µm/px: its detail is invented.")
     return lines

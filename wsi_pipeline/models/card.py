@@ -109,6 +109,17 @@ class Card(_Part):
     metrics: dict[str, Any] = {}
     """Measured on unseen cases, with 95 % intervals: for people."""
 
+    @property
+    def threshold_without_context(self) -> float | None:
+        """Chosen for the probabilities before `context`, where the card tells of one."""
+        value = (self.metrics.get("cross_validation_without_context") or {}).get("threshold")
+        return value if isinstance(value, float) else None
+
+    @property
+    def leaky(self) -> bool:
+        """Whether its figures are of a split that divides cases, and say nothing of unseen ones."""
+        return self.metrics.get("leaky") is True
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "Card":
         if self.positive_class not in self.class_names:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from wsi_pipeline.datasets.base import PatchDataset
-from wsi_pipeline.errors import TrainingError
+from wsi_pipeline.errors import InferenceError, TrainingError
 from wsi_pipeline.files import write_csv, write_json
 from wsi_pipeline.models.architectures import imagenet_colours, normalises_itself
 from wsi_pipeline.models.card import Colours, Triple
@@ -172,6 +172,9 @@ def _translated() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
+    except InferenceError as error:  # what it advises are options of a run
+        hint = "Lower optimisation.batch_size, or set distillation.precision to 32."
+        raise TrainingError("its teacher", f"{error.where}: {error.why}", hint) from error
     except SIGTERMException as error:  # by itself it would end the program with status 0
         log.info("Ended by SIGTERM. The same command goes on where it stopped.")
         raise SystemExit(128 + signal.SIGTERM) from error

@@ -32,7 +32,8 @@ FEW_CASES = 20
 _CHUNK_BYTES = 64 << 20
 _SHOWN = {
     "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1",
-    "recall": "recall", "specificity": "specificity", "average_precision": "average precision", "ece": "ECE",
+    "precision": "precision", "recall": "recall", "specificity": "specificity",
+    "average_precision": "average precision", "ece": "ECE",
 }  # fmt: skip
 _PARTS = ("cross_validation", "cross_validation_without_context", "validation", "test")
 
@@ -193,6 +194,7 @@ def scores(
     return {
         "cases": len(np.unique(groups)),
         "patches": len(labels),
+        "threshold": round(threshold, 4),
         **{key: round(value, 4) for key, value in found.items()},
         "interval_95": {key: [round(end, 4) for end in pair] for key, pair in ranges.items()},
     }
@@ -204,6 +206,12 @@ def _notes(dataset: PatchDataset, split: Split) -> list[str]:
     if len(split.validation):
         which = "its figures flatter" if len(split.test) else "its figures, the only ones there are, flatter"
         notes.append(f"Calibration, threshold and the epoch that is kept were chosen on the validation part: {which}.")
+    if (
+        not split.leaky
+        and len(dataset.class_names) == 2
+        and all(sample.position is not None for sample in dataset.samples)
+    ):
+        notes.append("No second stage over the neighbourhood was fitted: --folds does that.")
     if dataset.group_kind == "picture" and split.kind != "published":
         notes.append("Which case a patch comes from is not known: patches of one case may stand in several parts.")
     for name in ("validation", "test"):

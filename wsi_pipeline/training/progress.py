@@ -17,10 +17,12 @@ class EpochLines(pl.Callback):
 
     Args:
         epochs: How many there will be at most.
+        leaky: What it trains on is split by patch, which every line says.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, *, leaky: bool) -> None:
         self._epochs, self._started = epochs, 0.0
+        self._title = f"{'LEAKY split, ' if leaky else ''}epoch"
         self._bar: tqdm[Any] | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -28,7 +30,7 @@ class EpochLines(pl.Callback):
         del pl_module
         self._started = time.perf_counter()
         if trainer.is_global_zero:
-            text = f"epoch {trainer.current_epoch + 1} of {self._epochs}"
+            text = f"{self._title} {trainer.current_epoch + 1} of {self._epochs}"
             self._bar = tqdm(
                 total=int(trainer.num_training_batches), desc=text, unit="batch", leave=False, disable=None
             )
@@ -57,7 +59,8 @@ class EpochLines(pl.Callback):
             ("validation_auroc", "AUROC"),
         )  # fmt: skip
         text = ", ".join(f"{name} {row[key]:.4f}" for key, name in shown if row[key] == row[key])
-        log.info("epoch %d of %d: %s, %.0f s", row["epoch"], self._epochs, text, time.perf_counter() - self._started)
+        took = time.perf_counter() - self._started
+        log.info("%s %d of %d: %s, %.0f s", self._title, row["epoch"], self._epochs, text, took)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave no bar behind."""

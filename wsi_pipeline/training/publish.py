@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,6 @@ LISTED = 2000
 FOLDS_FILE = "folds.json"
 _OF_OTHERS = (FOLDS_FILE, "model-int8.xml", "model-int8.bin")
 """Files that a bundle which is replaced may have, and the new one has not."""
-
-_SOURCES = {
-    "idc": "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5), CC0; Janowczyk & Madabhushi 2016",
-    "breakhis": "BreakHis, CC BY 4.0; Spanhol et al. 2016",
-    "pcam": "PatchCamelyon, CC0; Veeling et al. 2018, Bejnordi et al. 2017",
-}
 
 
 def publish(
@@ -65,24 +60,33 @@ def publish(
     write_json(out / SPLIT_FILE, split.as_json(dataset))
     write_history(out / "history.csv", fitted.history)
     with atomic_path(out / "recipe.yaml") as part:
-        part.write_text(recipe.as_yaml(), encoding="utf-8")
+        part.write_text(recipe.without_folders().as_yaml(), encoding="utf-8")
     leaky = "LEAKY split: its scores say nothing of unseen patients. " if split.leaky else ""
     card = make_card(
         out.name,
         fitted,
         dataset,
         recipe,
-        description=f"{recipe.description} {leaky}{RESEARCH_USE}.".strip(),
+        description=f"{recipe.description} {_sees(fitted, dataset)} {leaky}{RESEARCH_USE}.".strip(),
         temperature=measured.temperature,
         bias=measured.bias,
         context=measured.context,
         threshold=measured.threshold,
-        licence="MIT",
+        licence="MIT" if dataset.source else "",  # of weights from one's own data we know nothing
         limits=recipe.limits,
-        training={**training, "calibration": measured.calibration, **facts(dataset, split, recipe, fitted)},
+        training={
+            **training,
+            "calibration": measured.calibration,
+            **facts(dataset, split, recipe.without_folders(), fitted),
+        },
         metrics=measured.metrics,
     )
     return save_bundle(out, fitted.network, card)
+
+
+def _sees(fitted: Fitted, dataset: PatchDataset) -> str:
+    resolution = f" at {dataset.mpp:.3g} µm/px" if dataset.mpp else ""
+    return f"{fitted.patch_px} x {fitted.patch_px} px{resolution}."
 
 
 def facts(dataset: PatchDataset, split: Split, recipe: Recipe, fitted: Fitted) -> dict[str, Any]:
@@ -91,22 +95,16 @@ def facts(dataset: PatchDataset, split: Split, recipe: Recipe, fitted: Fitted) -
     listed = {key: value for key, value in described.items() if key in {*split.parts, "cases"}}
     if sum(len(names) for names in (*listed.values(), *listed.get("cases", {}).values())) > LISTED:
         described = {key: value for key, value in described.items() if key not in listed}
-    names = ("torch", "torchvision", "lightning", "numpy")
+    names = ["torch", "torchvision", "lightning", "numpy"]
+    if recipe.distillation is not None and find_spec("openvino") is not None:
+        names.append("openvino")  # which computes the teacher on a CPU
     return {
-        "data": _SOURCES.get(dataset.layout, dataset.layout),
+        "data": dataset.source or f"patches of one's own, in the layout {dataset.layout}",
         "patches": {part: class_counts(dataset, indices) for part, indices in split.parts.items()},
         "epochs": len(fitted.history),
-        "recipe": _without_folders(recipe.model_dump(mode="json", exclude={"description", "limits"})),
+        "recipe": recipe.model_dump(mode="json", exclude={"description", "limits"}),
         "split": described,
         "software": {"wsi_pipeline": __version__, "python": platform.python_version()}
         | {name: version(name) for name in names},
         "hardware": fitted.hardware,
     }
-
-
-def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A bundle to start from by its name alone: where it lies on this machine is nobody's business."""
-    for section in (recipe, recipe["distillation"] or {}):
-        if (model := section.get("model")) and model["start"] is not None:
-            model["start"] = Path(model["start"]).name
-    return recipe

@@ -16,7 +16,6 @@ from wsi_pipeline.errors import ConfigError
 RECIPES = (
     "idc-best",
     "idc-efficientnet",
-    "idc-distilled",
     "idc-finetune",
     "idc-resnet18",
     "idc-residual-7ch",
@@ -186,6 +185,17 @@ class Recipe(_Section):
         words = {"description": True, "limits": True}
         values = self.model_dump(mode="json", exclude={**words, "data": {"workers", "cache", "memory_gb"}})
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def without_folders(self) -> "Recipe":
+        """Bundles to start from by their names alone: where they lie on this machine is nobody's business."""
+
+        def named(model: ModelSettings) -> ModelSettings:
+            return model.model_copy(update={"start": model.start and Path(model.start).name})
+
+        own, teacher = named(self.model), self.distillation
+        if teacher is not None:
+            teacher = teacher.model_copy(update={"model": named(teacher.model)})
+        return self.model_copy(update={"model": own, "distillation": teacher})
 
     def as_yaml(self) -> str:
         """All settings, with the defaults written out."""

@@ -40,8 +40,9 @@ class Teacher:
         fields = patches.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
         if self._predictor is None:
             precision: Precision = "bf16" if mixed else "fp32"
-            self._predictor = Predictor(
-                bundle=self._bundle, device=str(patches.device), batch_size=len(patches), precision=precision
-            )
+            with torch.random.fork_rng(devices=[]):  # building a network draws weights, and must not shift the pupil's
+                self._predictor = Predictor(
+                    bundle=self._bundle, device=str(patches.device), batch_size=len(patches), precision=precision
+                )
         said = torch.from_numpy(self._predictor.logits(fields)).softmax(1).to(targets.device)
         return targets * (1 - self._weight) + said * self._weight

@@ -9,13 +9,13 @@ import numpy as np
 
 from wsi_pipeline.datasets import check_readable, open_dataset, split_dataset
 from wsi_pipeline.datasets.base import PatchDataset
-from wsi_pipeline.datasets.check import describe
+from wsi_pipeline.datasets.check import describe, split_lines
 from wsi_pipeline.datasets.splits import Split, draw_samples
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.models.bundle import CARD_FILE, ModelBundle, load_bundle
 from wsi_pipeline.training.data import check_offsets, fits_memory, training_part
 from wsi_pipeline.training.fit import Fitted, fit
-from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
+from wsi_pipeline.training.interrupted import check_same, is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import Measured, describe_metrics, draft_bundle, measure
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
@@ -70,7 +70,7 @@ def train(
     held_out = np.concatenate([split.validation, split.test])
     before = started_from(recipe, dataset, held_out, leaky=split.leaky)
     if not is_helper():
-        check_readable(dataset, split.test)  # the other parts are read by the training itself
+        check_readable(dataset, _not_read_at_once(dataset, split, recipe))
     with training_folder(out, folds=0, restart=restart) as folder:
         start, fitted, measured = _train_on(dataset, split, recipe, folder, device)
         if recipe.split.compare_leaky and not split.leaky:
@@ -96,6 +96,13 @@ def open_for(recipe: Recipe, data: str | Path) -> PatchDataset:
     return dataset.subset(draw_samples(dataset, recipe.data.subset, recipe.split.seed).tolist())
 
 
+def _not_read_at_once(dataset: PatchDataset, split: Split, recipe: Recipe) -> Indices:
+    """Patches that a training does not decode before its first step."""
+    at_once = len(split.train) + len(split.validation)
+    parts = [split.test] if fits_memory(dataset, at_once, recipe.data) else list(split.parts.values())
+    return np.concatenate(parts)
+
+
 def build_and_fit(
     dataset: PatchDataset, train: Indices, validation: Indices | None, recipe: Recipe, *, folder: Path, device: Device
 ) -> tuple[Start, Fitted]:
@@ -105,6 +112,7 @@ def build_and_fit(
     if recipe.distillation is not None:
         used = len(training_part(dataset, train, recipe)) + (0 if validation is None else len(validation))
         check_offsets(dataset, recipe, fits=fits_memory(dataset, used, recipe.data))
+        check_same(folder, recipe, dataset, train, validation)  # rather than when the teacher is through
         first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
         start = replace(start, text=f"{start.text}; its teacher: {first.text}")
     fitted = fit(
@@ -166,6 +174,8 @@ def _with_leaky(
     """Train again on a random split of patches and set its scores beside the honest ones. Its network is not kept."""
     log.info("Now the same recipe on a LEAKY split, patch by patch, to show what the leak is worth.")
     split = _split(dataset, recipe, "leaky", None, limit)
+    log.info("%s", "\n".join(split_lines(dataset, split)))
+    recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update={"kind": "leaky"})})
     _, _, leaky = _train_on(dataset, split, recipe, folder, device)
     return replace(measured, metrics={**measured.metrics, "leaky_comparison": leaky.metrics})
 

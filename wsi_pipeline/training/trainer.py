@@ -66,7 +66,7 @@ def make_trainer(
 
 def _callbacks(recipe: Recipe, folder: Path, *, validates: bool) -> list[pl.Callback]:
     settings = recipe.optimisation
-    found: list[pl.Callback] = [EpochLines(settings.epochs)]
+    found: list[pl.Callback] = [EpochLines(settings.epochs, leaky=recipe.split.kind == "leaky")]
     if settings.ema_decay is not None:
         found.append(_Averaging(multi_avg_fn=warm_average(settings.ema_decay)))
     if validates and settings.patience is not None:
