@@ -125,8 +125,21 @@ def test_little_tissue_that_the_second_stage_takes_away_is_told(tmp_path, slide,
     assert (summary.regions, summary.idc_mm2) == (0, 0.0)
     called_mm2 = float(heatmap.grid.cell_area_um2[heatmap.unrefined() >= summary.threshold].sum()) * 1e-6
     assert called_mm2 > 0.01
-    expected = f"Before the second stage {called_mm2:.2g} mm² were called, after it 0: "
+    expected = f"Before the second stage {called_mm2:.2g} mm² were called, after it 0. On little"
     assert [text.startswith(expected) for text in summary.warnings] == [True] * told
+
+
+def test_a_low_threshold_is_never_above_that_of_the_map_before_the_second_stage(tmp_path, slide, bundle, monkeypatch):
+    def load(*given):
+        found = load_with_context(*given)
+        metrics = {"cross_validation_without_context": {"threshold": 0.3}}
+        card = found.card.model_copy(update={"metrics": metrics})
+        return replace(found, card=card, digest=f"{found.digest} low")
+
+    for module in ("batch", "model"):
+        monkeypatch.setattr(f"wsi_pipeline.pipeline.{module}.load_bundle", load)
+    summary, _ = run(slide, tmp_path, bundle, low_threshold=0.4)
+    assert summary.threshold == 0.5
 
 
 def test_a_leaky_model_s_results_say_so(tmp_path, slide, bundle, monkeypatch):

@@ -44,7 +44,7 @@ class DemoResult:
                 f"How well the map finds the drawn nests: {found}.",
                 "(The tissue is drawn, the model learnt from real tissue: this shows that the program works, not how",
                 "accurate the model is. Its accuracy on unseen real cases stands in the README. The model's second",
-                "stage is switched off, as --no-context does: so little tissue is new to it.)",
+                "stage is switched off, as --no-context does: on drawn tissue it holds back.)",
                 "",
                 "Look at:",
                 *(f"  {results / SLIDE_NAME / name}\n      {what}" for name, what in files.items()),
@@ -70,7 +70,7 @@ def run_demo(folder: Path, size: Size, seed: int, progress: Progress) -> DemoRes
     record = pipeline.run(
         [str(slide)],
         folder / "results",
-        Settings.model_validate({"prediction": {"context": False}}),  # learnt from larger tissue; see `DemoResult.text`
+        Settings.model_validate({"prediction": {"context": False}}),  # see `DemoResult.text`
         overwrite=True,
         on_plan=progress.plan,
         on_cells=progress.cells,

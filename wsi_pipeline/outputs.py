@@ -196,18 +196,22 @@ def _summarise(
 def _held_back(
     job: SlideJob, card: Card, grid: Grid, maps: _Maps, *, analysed_mm2: float, idc_mm2: float
 ) -> Iterator[str]:
-    """That the second stage took most of what the network had called, where so little tissue is new to it."""
+    """That the second stage took most of what the network had called, where there is little tissue."""
     if maps.unrefined is None or analysed_mm2 >= SMALL_MM2:
         return
     threshold, alone = choose_threshold(job.settings, card)[0], card.threshold_without_context
     if job.settings.regions.threshold is None and alone is not None:
         threshold = alone
-    numbers = number_regions(maps.unrefined, grid, threshold=threshold, settings=job.settings.regions)
+    settings = job.settings.regions
+    if settings.low_threshold is not None:  # never above the threshold
+        settings = settings.model_copy(update={"low_threshold": min(settings.low_threshold, threshold)})
+    numbers = number_regions(maps.unrefined, grid, threshold=threshold, settings=settings)
     before_mm2 = float(grid.cell_area_um2[numbers > 0].sum()) * 1e-6
     if before_mm2 > 2 * idc_mm2:
         yield (
-            f"Before the second stage {before_mm2:.2g} mm² were called, after it {idc_mm2:.2g}: on as little tissue as "
-            "here it may hold back. Look at the map before it (a channel of heatmap.zarr), or run with --no-context."
+            f"Before the second stage {before_mm2:.2g} mm² were called, after it {idc_mm2:.2g}. On little tissue (here "
+            f"{analysed_mm2:.2g} mm²) look at the map before it, too: it is a channel of heatmap.zarr; --no-context "
+            "gives it alone."
         )
 
 

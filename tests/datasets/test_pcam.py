@@ -106,6 +106,13 @@ def test_a_torn_picture_is_refused_with_its_name(pack):
         dataset.read(7)
 
 
+def test_own_pictures_are_not_called_published(pack):
+    assert open_dataset(pack(PICTURES | labels_csv(LABELS))).source.startswith("PatchCamelyon")
+    own = {f"train/own-{n}.tif": picture for n, picture in enumerate(PICTURES.values())}
+    labels = {f"own-{n}": n % 2 for n in range(len(own))}
+    assert open_dataset(pack({"train_labels.csv": labels_csv(labels)["train_labels.csv"]} | own)).source == ""
+
+
 def test_a_torn_first_picture_costs_itself_alone(pack):
     files = PICTURES | {f"train/{IDS[0]}.tif": PICTURES[f"train/{IDS[0]}.tif"][:3000]}
     dataset = open_dataset(pack(files | labels_csv(LABELS)))

@@ -171,6 +171,15 @@ def test_a_bundle_is_not_replaced_unasked(trained):
         cross_validate(recipe, "painted", bundle.path, count=2, device="cpu")
 
 
+def test_folds_are_by_case_whatever_the_recipe_s_split(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "open_for", lambda *_: painted(cases=4))
+    recipe = load_recipe("idc-cnn", {**TINY, "optimisation.epochs": 1, "split.kind": "leaky"})
+    with caplog.at_level("INFO", "wsi_pipeline.training"):
+        card = cross_validate(recipe, "x", tmp_path / "cv", count=2, device="cpu").card
+    assert "LEAKY" not in caplog.text
+    assert (card.leaky, card.training["recipe"]["split"]["kind"]) == (False, "case")
+
+
 def test_a_trial_on_few_cases_is_called_one():
     dataset = painted(cases=6)
     notes = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset), 0.1).metrics["notes"]

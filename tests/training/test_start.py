@@ -222,7 +222,12 @@ def test_the_command_trains_further_and_the_bundle_remembers_what_its_start_had_
     assert len(now.train) > len(before.train)
     assert now.known
     pair = save_ensemble(tmp_path / "pair", [load_bundle(out), elsewhere], further.card)
+    assert not pair.card.leaky
     assert before.train <= what_was_seen(pair).train
+    card = json.loads((out / CARD_FILE).read_text())
+    (out / CARD_FILE).write_text(json.dumps({**card, "metrics": {**card["metrics"], "leaky": True}}))
+    mixed = save_ensemble(tmp_path / "mixed", [load_bundle(out), elsewhere], elsewhere.card)
+    assert mixed.card.leaky
 
 
 def test_a_start_that_tells_nothing_leaves_it_unknown(tmp_path, own, elsewhere, caplog):

@@ -75,12 +75,18 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
 def test_a_bundle_of_one_s_own_data_does_not_call_them_published(tmp_path):
     folder = write_idc(tmp_path / "own", cases=10)
     (folder / "dataset.json").write_text(json.dumps({"patch_size_px": 50, "mpp": 0.5}))
-    for patch in list(folder.rglob("9000_*.png")):
-        patch.rename(patch.with_name(patch.name.replace("9000", "slide-1")))
     card = train(quick(optimisation__epochs=1), folder, tmp_path / "b", device="cpu").card
     assert card.training["data"] == "patches of one's own, in the layout idc"
     assert card.licence == ""
     assert "50 x 50 px at 0.5 µm/px." in card.description
+
+
+def test_cases_of_other_names_are_one_s_own(tmp_path):
+    folder = write_idc(tmp_path / "own", cases=2)
+    assert open_dataset(folder).source
+    for patch in list(folder.rglob("9000_*.png")):
+        patch.rename(patch.with_name(patch.name.replace("9000", "slide-1")))
+    assert not open_dataset(folder).source
 
 
 def test_its_figures_are_those_of_the_weights_as_they_ship(bundle, patches):

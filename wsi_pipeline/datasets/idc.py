@@ -108,9 +108,14 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
             for patch in patches
         ],
         findings=[*_findings(index, sizes, full), *_tell_sharing(sharing, full)],
-        source=SOURCE if published and _are_published(index.cases) else "",
+        source=SOURCE if published and _says_nothing(facts) and _are_published(index.cases) else "",
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
     )
+
+
+def _says_nothing(facts: DatasetFacts) -> bool:
+    """Whether no file says what the patches are, as none does of the published ones."""
+    return facts.patch_size_px is None and facts.mpp is None and facts.class_names == CLASS_NAMES
 
 
 def _are_published(cases: Iterable[str]) -> bool:

@@ -5,6 +5,7 @@ hold metastasis (Veeling 2018). Which slide a patch comes from is not known in t
 """
 
 import csv
+import re
 from collections.abc import Sequence
 from io import StringIO
 
@@ -19,6 +20,9 @@ CLASS_NAMES = ("normal", "metastasis")
 SOURCE = "PatchCamelyon, CC0; Veeling et al. 2018, Bejnordi et al. 2017"
 MPP = 0.97
 """Reduced from a 40x scan of 0.243 µm/px by 4."""
+
+PUBLISHED_SIZE = Size(96, 96)
+_PUBLISHED_ID = re.compile("[0-9a-f]{40}")
 
 LABELS_FILE = "train_labels.csv"
 
@@ -80,7 +84,7 @@ def open_kaggle(store: PatchStore, *, mpp: float | None = None) -> PatchDataset:
         mpp=mpp or MPP,
         samples=samples,
         findings=[*_findings(labels, pictures, repeated), *twins_found(samples), not_by_case()],
-        source=SOURCE,
+        source=SOURCE if size == PUBLISHED_SIZE and all(_PUBLISHED_ID.fullmatch(_id(name)) for name in names) else "",
         group_kind="picture",
     )
 

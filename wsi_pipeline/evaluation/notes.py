@@ -65,7 +65,10 @@ def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]
     unplaced = patches.positions is None
     if card.context is not None and not patches.refined:
         why = "the places of the patches are not known" if unplaced else "as asked"
-        foreign = " The model's threshold was chosen with it." if options.threshold is None else ""
+        foreign, alone = "", card.threshold_without_context
+        if options.threshold is None and alone != card.threshold.value:
+            other = "" if alone is None else f"; without it {alone:g} was chosen (--threshold)"
+            foreign = f" The model's threshold was chosen with it{other}."
         yield f"The model's second stage over the neighbourhood was left out: {why}.{foreign}"
     if options.whole_slide and unplaced:
         yield "The places of the patches are not known, so cases cannot be put together again."

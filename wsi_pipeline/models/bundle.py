@@ -142,6 +142,8 @@ def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card
             raise BundleError(member.path, "cannot be a member", f"Members are {CARD_FILE} + {WEIGHTS_FILE}.")
     names = _names(folder, members)
     card = ensemble_card(card, names)
+    if any(member.card.leaky for member in members):
+        card = card.model_copy(update={"metrics": {**card.metrics, "leaky": True}})
     check_card(folder / CARD_FILE, card)
     check_members(card, members)
     make_folder(folder)

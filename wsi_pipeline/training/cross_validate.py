@@ -74,6 +74,7 @@ def cross_validate(
         BundleError: where a bundle to start from, or weights that must be had, cannot be read.
     """
     out = Path(out).absolute()
+    recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update={"kind": "case"})})
     check_free(out, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)
     log.info("%s", describe(dataset))

@@ -173,7 +173,7 @@ def _translated() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
     except InferenceError as error:  # what it advises are options of a run
-        hint = "Lower optimisation.batch_size, or set distillation.precision to 32."
+        hint = "Lower optimisation.batch_size, or set precision to 32."
         raise TrainingError("its teacher", f"{error.where}: {error.why}", hint) from error
     except SIGTERMException as error:  # by itself it would end the program with status 0
         log.info("Ended by SIGTERM. The same command goes on where it stopped.")

@@ -194,7 +194,7 @@ def scores(
     return {
         "cases": len(np.unique(groups)),
         "patches": len(labels),
-        "threshold": round(threshold, 4),
+        "threshold": threshold,
         **{key: round(value, 4) for key, value in found.items()},
         "interval_95": {key: [round(end, 4) for end in pair] for key, pair in ranges.items()},
     }

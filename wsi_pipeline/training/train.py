@@ -98,6 +98,8 @@ def open_for(recipe: Recipe, data: str | Path) -> PatchDataset:
 
 def _not_read_at_once(dataset: PatchDataset, split: Split, recipe: Recipe) -> Indices:
     """Patches that a training does not decode before its first step."""
+    if recipe.split.compare_leaky:  # which draws from all patches, when the first training is through
+        return np.arange(len(dataset))
     at_once = len(split.train) + len(split.validation)
     parts = [split.test] if fits_memory(dataset, at_once, recipe.data) else list(split.parts.values())
     return np.concatenate(parts)
