@@ -109,6 +109,10 @@ class RegionSettings(_Section):
     min_region_um2: Length = Field(10_000, description="smaller regions are dropped, µm²")
     smooth_um: Length = Field(0, description="smoothing of outlines: no vertex moves further than this, µm (0: none)")
 
+    def low_below(self, threshold: float) -> float | None:
+        """The low threshold for another threshold than the run's, never above it."""
+        return None if self.low_threshold is None else min(self.low_threshold, threshold)
+
 
 class OutputSettings(_Section):
     """What is written."""

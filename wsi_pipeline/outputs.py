@@ -1,6 +1,6 @@
 """What is made of a finished heatmap: regions, pictures and numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,8 @@ class _Maps:
     """What was read of the heatmap, each [rows, cols], and the regions found on it."""
 
     probability: NDArray[np.float32]
-    unrefined: NDArray[np.float32] | None
+    unrefined: Callable[[], NDArray[np.float32] | None]
+    """Reads the probability before the second stage, which only little tissue needs."""
     spread: NDArray[np.float32] | None
     regions: Sequence[Region]
 
@@ -90,7 +91,7 @@ def write_outputs(
         if settings.output.cells:
             file = job.folder / CELLS
             write_cells(file, probability, grid, namespace=namespace, class_name=name, spread=spread)
-    maps = _Maps(probability=probability, unrefined=heatmap.unrefined(), spread=spread, regions=regions)
+    maps = _Maps(probability=probability, unrefined=heatmap.unrefined, spread=spread, regions=regions)
     with watch.stage("render"):
         _draw(job, plan, card, maps)
     evaluated = heatmap.attributes["cells"].get("evaluated", int(np.isfinite(probability).sum()))
@@ -197,15 +198,13 @@ def _held_back(
     job: SlideJob, card: Card, grid: Grid, maps: _Maps, *, analysed_mm2: float, idc_mm2: float
 ) -> Iterator[str]:
     """That the second stage took most of what the network had called, where there is little tissue."""
-    if maps.unrefined is None or analysed_mm2 >= SMALL_MM2:
+    if analysed_mm2 >= SMALL_MM2 or (unrefined := maps.unrefined()) is None:
         return
     threshold, alone = choose_threshold(job.settings, card)[0], card.threshold_without_context
     if job.settings.regions.threshold is None and alone is not None:
         threshold = alone
-    settings = job.settings.regions
-    if settings.low_threshold is not None:  # never above the threshold
-        settings = settings.model_copy(update={"low_threshold": min(settings.low_threshold, threshold)})
-    numbers = number_regions(maps.unrefined, grid, threshold=threshold, settings=settings)
+    settings = job.settings.regions.model_copy(update={"low_threshold": job.settings.regions.low_below(threshold)})
+    numbers = number_regions(unrefined, grid, threshold=threshold, settings=settings)
     before_mm2 = float(grid.cell_area_um2[numbers > 0].sum()) * 1e-6
     if before_mm2 > 2 * idc_mm2:
         yield (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.config import Settings
 from wsi_pipeline.context import refine
 from wsi_pipeline.grid import Grid
-from wsi_pipeline.models.card import Card
+from wsi_pipeline.models.card import LEAKY_WARNING, Card
 
 if TYPE_CHECKING:
     from wsi_pipeline.inference.adaptive import Rule
@@ -111,7 +111,7 @@ def describe_prediction(settings: Settings, card: Card) -> str:
 def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[str]:
     """What a reader of the numbers must know of how they were made."""
     if card.leaky:
-        yield "The model was trained and measured on a LEAKY split: what its card says of its accuracy is too good."
+        yield LEAKY_WARNING
     if settings.prediction.adaptive and choose_rule(settings, card, grid) is None:
         yield (
             f"--adaptive was not applied: cells of {grid.cell_um:g} µm are too large for it under a field of view of "
@@ -133,6 +133,5 @@ def prediction_warnings(settings: Settings, card: Card, grid: Grid) -> Iterator[
 
 
 def _of_another_map(settings: Settings, card: Card) -> bool:
-    """Whether the card's threshold was chosen for maps with context, context is off, and without it it is another."""
-    switched_off = card.context is not None and not settings.prediction.context
-    return switched_off and card.threshold_without_context != card.threshold.value
+    """Whether the card's threshold was chosen for maps with context, and this run's is without."""
+    return card.threshold_needs_context and not settings.prediction.context

@@ -92,11 +92,11 @@ def history_chart(history: Mapping[str, Sequence[float]]) -> str:
             ("validation_auroc", "validation AUROC", GREEN, "-."),
         ),
     }
-    found = {
-        title: [curve for curve in curves if np.isfinite(history.get(curve[0], ())).any()]
+    drawn = {
+        title: known  # mixed labels have no accuracy, for one
         for title, curves in panels.items()
+        if (known := [curve for curve in curves if np.isfinite(history.get(curve[0], ())).any()])
     }
-    drawn = {title: curves for title, curves in found.items() if curves}  # mixed labels have no accuracy, for one
     if not drawn:
         return ""
     figure = _figure((4.7 * len(drawn), 3.4))

@@ -66,7 +66,7 @@ def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]
     if card.context is not None and not patches.refined:
         why = "the places of the patches are not known" if unplaced else "as asked"
         foreign, alone = "", card.threshold_without_context
-        if options.threshold is None and alone != card.threshold.value:
+        if options.threshold is None and card.threshold_needs_context:
             other = "" if alone is None else f"; without it {alone:g} was chosen (--threshold)"
             foreign = f" The model's threshold was chosen with it{other}."
         yield f"The model's second stage over the neighbourhood was left out: {why}.{foreign}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.explanation.colours import colour_bar, ramp, scale_top, ticks_to, tint
 from wsi_pipeline.explanation.region import as_text
 from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion
+from wsi_pipeline.models.card import LEAKY_WARNING
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
 from wsi_pipeline.sheet import GREY, Sheet
@@ -107,7 +108,7 @@ def _details(found: ExplainedRegion) -> list[str]:
         f"Evidence is shown from 0 to {scale_top(found.evidence):g} log-odds; evidence against the class is not shown.",
     ]
     if card.leaky:
-        lines.append("The model was measured on a LEAKY split: what its card says of its accuracy is too good.")
+        lines.append(LEAKY_WARNING)
     if found.upsampled:
         lines.append(f"The slide was enlarged to {card.mpp:g} µm/px: its detail is invented.")
     return lines

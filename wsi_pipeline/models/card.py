@@ -35,6 +35,9 @@ _BELIEVABLE = {
 """For people: what each number of a card may be, in our form and in WSInfer's."""
 
 
+LEAKY_WARNING = "The model was trained and measured on a LEAKY split: what its card says of its accuracy is too good."
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -114,6 +117,11 @@ class Card(_Part):
         """Chosen for the probabilities before `context`, where the card tells of one."""
         value = (self.metrics.get("cross_validation_without_context") or {}).get("threshold")
         return value if isinstance(value, float) else None
+
+    @property
+    def threshold_needs_context(self) -> bool:
+        """Whether the threshold was chosen for maps after `context`, and none is known to be as good before it."""
+        return self.context is not None and self.threshold_without_context != self.threshold.value
 
     @property
     def leaky(self) -> bool:

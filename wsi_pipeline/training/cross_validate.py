@@ -7,7 +7,7 @@ the same recipe, so on new cases it should do no worse than the card says.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,15 @@ from wsi_pipeline.models.card import Threshold
 from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, cross_fit, fit_calibration
 from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
-from wsi_pipeline.training.measuring import FEW_CASES, Measured, describe_metrics, draft_bundle, predict_logits, scores
+from wsi_pipeline.training.measuring import (
+    FEW_CASES,
+    Measured,
+    describe_metrics,
+    draft_bundle,
+    may_have_context,
+    predict_logits,
+    scores,
+)
 from wsi_pipeline.training.publish import publish
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.start import started_from
@@ -74,7 +82,7 @@ def cross_validate(
         BundleError: where a bundle to start from, or weights that must be had, cannot be read.
     """
     out = Path(out).absolute()
-    recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update={"kind": "case"})})
+    recipe = recipe.with_split("case")
     check_free(out, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)
     log.info("%s", describe(dataset))
@@ -208,8 +216,8 @@ class _Stages:
     """The second stage for the patches of one data set, where it can have one."""
 
     def __init__(self, dataset: PatchDataset, positive: int) -> None:
-        places: Sequence[tuple[int, int] | None] = [sample.position for sample in dataset.samples]
-        self._possible = len(dataset.class_names) == 2 and None not in places
+        places = [sample.position for sample in dataset.samples]
+        self._possible = may_have_context(dataset)
         self._positions = np.array([place or (0, 0) for place in places], np.int64)
         self._cases, self._positive, self._side = dataset.cases, positive, dataset.patch_size.width
         self._truth = (dataset.labels == positive).astype(np.int64)

@@ -206,11 +206,7 @@ def _notes(dataset: PatchDataset, split: Split) -> list[str]:
     if len(split.validation):
         which = "its figures flatter" if len(split.test) else "its figures, the only ones there are, flatter"
         notes.append(f"Calibration, threshold and the epoch that is kept were chosen on the validation part: {which}.")
-    if (
-        not split.leaky
-        and len(dataset.class_names) == 2
-        and all(sample.position is not None for sample in dataset.samples)
-    ):
+    if not split.leaky and may_have_context(dataset):
         notes.append("No second stage over the neighbourhood was fitted: --folds does that.")
     if dataset.group_kind == "picture" and split.kind != "published":
         notes.append("Which case a patch comes from is not known: patches of one case may stand in several parts.")
@@ -219,6 +215,11 @@ def _notes(dataset: PatchDataset, split: Split) -> list[str]:
         if 0 < cases < FEW_CASES:
             notes.append(f"Only {cases} {dataset.group_kind}s in the {name} part: far too few to claim anything.")
     return notes
+
+
+def may_have_context(dataset: PatchDataset) -> bool:
+    """Whether a second stage can be fitted: there are two classes, and the places of the patches are known."""
+    return len(dataset.class_names) == 2 and all(sample.position is not None for sample in dataset.samples)
 
 
 def describe_metrics(metrics: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wsi_pipeline.config import Fraction, Length, ThresholdAim, read_yaml
+from wsi_pipeline.datasets.splits import SplitKind
 from wsi_pipeline.errors import ConfigError
 
 RECIPES = (
@@ -54,7 +55,7 @@ class DataSettings(_Section):
 class SplitSettings(_Section):
     """Which cases train, validate and test."""
 
-    kind: Literal["case", "published", "leaky"] = Field("case", description="leaky: patch by patch, for comparison")
+    kind: SplitKind = Field("case", description="leaky: patch by patch, for comparison")
     seed: int = Field(0, ge=0, description="of the draw")
     validation_fraction: Fraction = Field(0.15, description="chooses calibration, threshold and when to stop")
     test_fraction: Fraction = Field(0.2, description="is looked at once, at the end")
@@ -185,6 +186,10 @@ class Recipe(_Section):
         words = {"description": True, "limits": True}
         values = self.model_dump(mode="json", exclude={**words, "data": {"workers", "cache", "memory_gb"}})
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def with_split(self, kind: SplitKind) -> "Recipe":
+        """The same recipe with another kind of split."""
+        return self.model_copy(update={"split": self.split.model_copy(update={"kind": kind})})
 
     def without_folders(self) -> "Recipe":
         """Bundles to start from by their names alone: where they lie on this machine is nobody's business."""

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def train(
     out = Path(out).absolute()
     check_free(out, recipe, overwrite=overwrite)
     dataset = open_for(recipe, data)
-    split = _split(dataset, recipe, recipe.split.kind, published, limit)
+    split = _split(dataset, recipe, published, limit)
     log.info("%s", describe(dataset, split))
     held_out = np.concatenate([split.validation, split.test])
     before = started_from(recipe, dataset, held_out, leaky=split.leaky)
@@ -146,11 +145,11 @@ def _train_teacher(
     return start, Teacher(load_bundle(draft), weight)
 
 
-def _split(dataset: PatchDataset, recipe: Recipe, kind: Any, published: Path | None, limit: float) -> Split:
+def _split(dataset: PatchDataset, recipe: Recipe, published: Path | None, limit: float) -> Split:
     settings = recipe.split
     return split_dataset(
         dataset,
-        kind=kind,
+        kind=settings.kind,
         seed=settings.seed,
         validation_fraction=settings.validation_fraction,
         test_fraction=settings.test_fraction,
@@ -175,9 +174,9 @@ def _with_leaky(
 ) -> Measured:
     """Train again on a random split of patches and set its scores beside the honest ones. Its network is not kept."""
     log.info("Now the same recipe on a LEAKY split, patch by patch, to show what the leak is worth.")
-    split = _split(dataset, recipe, "leaky", None, limit)
+    recipe = recipe.with_split("leaky")
+    split = _split(dataset, recipe, None, limit)
     log.info("%s", "\n".join(split_lines(dataset, split)))
-    recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update={"kind": "leaky"})})
     _, _, leaky = _train_on(dataset, split, recipe, folder, device)
     return replace(measured, metrics={**measured.metrics, "leaky_comparison": leaky.metrics})
 

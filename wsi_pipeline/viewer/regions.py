@@ -68,9 +68,8 @@ class Regions:
 def region_settings(entry: SlideEntry, threshold: float, smooth_um: float | None) -> RegionSettings:
     """The run's settings of its regions, with another threshold; the lower one is never above it."""
     own = run_regions(entry)
-    low = own.low_threshold
     return RegionSettings(
-        low_threshold=None if low is None else min(low, threshold),
+        low_threshold=own.low_below(threshold),
         min_region_um2=own.min_region_um2,
         smooth_um=own.smooth_um if smooth_um is None else smooth_um,
     )
