@@ -99,8 +99,11 @@ def history_chart(history: Mapping[str, Sequence[float]]) -> str:
     }
     if not drawn:
         return ""
-    figure = _figure((4.7 * len(drawn), 3.4))
-    for axes, (title, curves) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
+    figure = _figure((9.4, 3.4))
+    left, right = figure.subplots(1, 2)
+    if len(drawn) == 1:  # as large as one of two
+        right.set_axis_off()
+    for axes, (title, curves) in zip((left, right), drawn.items(), strict=False):
         for key, name, colour, style in curves:
             axes.plot(history["epoch"], history[key], style, color=colour, label=name, marker="o", markersize=2.5)
         axes.set(xlabel="Epoch", ylabel=title)
