@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import VIEW_40X, VIEW_KAGGLE, redness, slide_info, write_redness_bundle
+from shades import red_bundle
 
 from wsi_pipeline.errors import ConfigError, InferenceError
 from wsi_pipeline.geometry import Scale
 from wsi_pipeline.grid import CellSpec, plan_grid
-from wsi_pipeline.inference import Predictor, choose_device
+from wsi_pipeline.inference import Predictor, choose_device, default_batch
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.models.ensemble import Ensemble, Member
 from wsi_pipeline.patches import PixelBlock
@@ -298,3 +299,10 @@ def test_a_gpu_gives_the_same_map():
             gpu = predictor.probabilities(fields)
             assert np.abs(gpu - cpu).max() < bound
             assert np.array_equal(predictor.probabilities(fields[7:]), gpu[7:])
+
+
+def test_large_inputs_make_small_batches(tmp_path):
+    small, large = red_bundle(tmp_path).card, red_bundle(tmp_path, patch_size_px=460, input_px=224, mpp=None).card
+    assert default_batch(small, "cpu", 10_000) == 256
+    assert default_batch(large, "cpu", 10_000) == 12
+    assert default_batch(small, "cpu", 3) == 3

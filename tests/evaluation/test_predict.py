@@ -4,9 +4,9 @@ import torch
 from shades import Shades, margins, red_bundle, sigmoid, some_patches
 from torch import nn
 
+from wsi_pipeline.datasets import ahead
 from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.evaluation import predict
-from wsi_pipeline.evaluation.predict import batch_size, predict_dataset, shrink
+from wsi_pipeline.evaluation.predict import predict_dataset, shrink
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.base import ModelBundle
@@ -38,8 +38,8 @@ def test_they_are_the_predictors_own_to_the_last_bit(tmp_path):
 
 
 def test_order_holds_over_chunks_and_what_cannot_be_read_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "CHUNK_BYTES", 3 * 50 * 50 * 7)
-    monkeypatch.setattr(predict, "READ_TOGETHER", 3)
+    monkeypatch.setattr(ahead, "CHUNK_BYTES", 3 * 50 * 50 * 7)
+    monkeypatch.setattr(ahead, "READ_TOGETHER", 3)
     dataset = some_patches(broken={0, 8, 9, 40})
     found = predict_dataset(dataset, predictor(red_bundle(tmp_path)), thumbs=True)
     kept = [n for n in range(len(dataset)) if n not in dataset.broken]
@@ -51,7 +51,7 @@ def test_order_holds_over_chunks_and_what_cannot_be_read_is_left_out(tmp_path, m
 
 
 def test_a_whole_chunk_that_cannot_be_read_costs_itself_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "CHUNK_BYTES", 3 * 50 * 50 * 4)
+    monkeypatch.setattr(ahead, "CHUNK_BYTES", 3 * 50 * 50 * 4)
     found = predict_dataset(some_patches(broken={4, 5, 6, 7}), predictor(red_bundle(tmp_path)))
     assert len(found.rows) == 68
 
@@ -106,10 +106,3 @@ def test_small_pictures_are_means():
     assert np.abs(shrink(fields) - expected).max() <= 0.5
     assert shrink(fields[:, :50, :50]).shape == (2, 8, 8, 3)
     assert shrink(fields[:, :4, :4]).shape == (2, 8, 8, 3)
-
-
-def test_large_inputs_make_small_batches(tmp_path):
-    small, large = red_bundle(tmp_path).card, red_bundle(tmp_path, patch_size_px=460, input_px=224, mpp=None).card
-    assert batch_size(small, CPU, 10_000) == 256
-    assert batch_size(large, CPU, 10_000) == 12
-    assert batch_size(small, CPU, 3) == 3

@@ -9,9 +9,9 @@ from wsi_pipeline.evaluation.figures import Figures, figures, figures_by_case
 from wsi_pipeline.evaluation.maps import Overlaps, measure_overlaps
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
 from wsi_pipeline.evaluation.notes import warnings_of
-from wsi_pipeline.evaluation.predict import batch_size, predict_dataset
+from wsi_pipeline.evaluation.predict import predict_dataset
 from wsi_pipeline.evaluation.result import Evaluation, Options, Patches, Probabilities
-from wsi_pipeline.inference import Predictor, choose_device
+from wsi_pipeline.inference import Predictor, choose_device, default_batch
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.seen import Seen, mark, what_was_seen
 from wsi_pipeline.scoring.metrics import call
@@ -69,7 +69,7 @@ def predict(bundle: ModelBundle, dataset: PatchDataset, seen: Seen, options: Opt
         InferenceError: where the network fails.
     """
     card, labels, device = bundle.card, map_labels(bundle.card, dataset), choose_device(options.device)
-    size = options.batch_size or batch_size(card, device, len(dataset))
+    size = options.batch_size or default_batch(card, device, len(dataset))
     predictor = Predictor(
         bundle=bundle, device=device, batch_size=size, engine=options.engine, precision=options.precision, keep=True
     )

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsi_pipeline.errors import BundleError, ConfigError, InferenceError
-from wsi_pipeline.evaluation.predict import batch_size as default_batch
 from wsi_pipeline.explanation.script import open_script
+from wsi_pipeline.inference import default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.inference.torch_arrays import symmetries
 from wsi_pipeline.models.architectures import gradcam_layer

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from wsi_pipeline.datasets import fit_size
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import class_order
-from wsi_pipeline.evaluation.predict import Unreadable, batch_size
+from wsi_pipeline.evaluation.predict import Unreadable
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.explanation.patches import MAX_PATCHES, ExplainedPatches, Patch, find_class, tell_unreadable
 from wsi_pipeline.geometry import Size
-from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference import Predictor, default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.scoring.metrics import call
@@ -47,7 +47,7 @@ def explain_images(
     side, (paths, images, unreadable) = card.patch_size_px, _read_images(paths)
     pixels = np.stack([fit_size(image, Size(side, side)) for image in images])
     cam = GradCam(bundle, device, batch_size=batch)
-    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or batch_size(card, device, len(paths)))
+    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or default_batch(card, device, len(paths)))
     found = predictor.probabilities(pixels)
     called = call(found[:, [card.class_names.index(name) for name in classes]], card.threshold.value)
     fitted = sum(image.shape[:2] != (side, side) for image in images)

@@ -12,11 +12,11 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.broken import NAMES_TOLD
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
-from wsi_pipeline.evaluation.predict import Unreadable, batch_size, predict_dataset
+from wsi_pipeline.evaluation.predict import Unreadable, predict_dataset
 from wsi_pipeline.explanation.choose import Pick, certainty, choose, rank
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.geometry import Size
-from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference import Predictor, default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
@@ -159,7 +159,7 @@ def _choose(
     rng = np.random.default_rng(seed)
     looked = count if pick == "mixed" else max(POOL, count)
     pool = choose(labels, groups, rng.permutation(len(labels)).astype(np.float64), looked)
-    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or batch_size(card, device, len(pool)))
+    predictor = Predictor(bundle=bundle, device=device, batch_size=batch or default_batch(card, device, len(pool)))
     found = predict_dataset(dataset.subset(pool.tolist()), predictor)
     pool = pool[found.rows]
     ordered = found.after[:, [card.class_names.index(name) for name in class_order(card)]]

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError, SlideReadError
-from wsi_pipeline.evaluation.predict import batch_size
 from wsi_pipeline.explanation.gradcam import GradCam
 from wsi_pipeline.explanation.lookup import cells_in, look_up, sample
 from wsi_pipeline.explanation.patches import find_class
@@ -31,7 +30,7 @@ from wsi_pipeline.explanation.region import (
 from wsi_pipeline.feed import read_blocks
 from wsi_pipeline.geometry import Box, Scale, Thumbnail
 from wsi_pipeline.grid import UPSAMPLE_TOLERANCE, CellSpec, Grid, plan_grid
-from wsi_pipeline.inference import Predictor
+from wsi_pipeline.inference import Predictor, default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
@@ -127,7 +126,7 @@ def explain_region(
     cam = GradCam(bundle, device, batch_size=batch)
     with source.open() as slide:
         plan = plan_slide(slide, view, settings)
-        size = batch or batch_size(bundle.card, device, max(1, len(plan.grid.cells)))
+        size = batch or default_batch(bundle.card, device, max(1, len(plan.grid.cells)))
         model = _Model(Predictor(bundle=bundle, device=device, batch_size=size), cam, index)
         bounds, mpp = plan.info.bounds, plan.grid.mpp
         if region is not None:

@@ -15,12 +15,21 @@ from numpy.typing import NDArray
 from wsi_pipeline.config import EngineName, InferenceSettings, Precision
 from wsi_pipeline.errors import InferenceError
 from wsi_pipeline.inference.arrays import Answers, Array, Arrays
-from wsi_pipeline.inference.devices import Device, choose_device
+from wsi_pipeline.inference.devices import Device, choose_device, kind_of
 from wsi_pipeline.inference.engines import Choice, Engine, choose_engine, make_engine
 from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.models.card import Card
 from wsi_pipeline.scoring.calibration import calibrate
 
 DEFAULT_BATCH = {"cpu": 256, "mps": 512, "cuda": 1024}
+_USUAL_PX = 50
+"""Input side that these are meant for."""
+
+
+def default_batch(card: Card, device: Device, count: int) -> int:
+    """Fields of view in a batch for `count` of them: fewer where they are large, and never many more than there are."""
+    usual = DEFAULT_BATCH[kind_of(device)] * (_USUAL_PX / max(card.input_px, _USUAL_PX)) ** 2
+    return max(1, min(int(usual), count))
 
 
 def choose(inference: InferenceSettings) -> Choice:

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from wsi_pipeline.config import ThresholdAim
 from wsi_pipeline.context import Context
-from wsi_pipeline.datasets import load_images
+from wsi_pipeline.datasets.ahead import read_ahead
 from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.broken import all_in_one
 from wsi_pipeline.datasets.splits import Split
-from wsi_pipeline.geometry import Size
-from wsi_pipeline.inference import Predictor
-from wsi_pipeline.inference.devices import Device, kind_of
+from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.inference import Predictor, default_batch
+from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.bundle import ModelBundle, save_bundle
 from wsi_pipeline.models.card import Card, Threshold, Weights
 from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases
@@ -29,7 +30,6 @@ from wsi_pipeline.training.sampling import Indices
 FEW_CASES = 20
 """With fewer cases in a part, its numbers are called too few to claim anything."""
 
-_CHUNK_BYTES = 64 << 20
 _SHOWN = {
     "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1",
     "precision": "precision", "recall": "recall", "specificity": "specificity",
@@ -105,26 +105,20 @@ def predict_logits(
         device: Where to.
 
     Raises:
-        DatasetError: naming a file that cannot be decoded.
+        DatasetError: where some cannot be decoded: after all were tried, the first are named.
         InferenceError: where the network fails.
     """
-    side = bundle.card.patch_size_px
-    batch = _batch(max(side, bundle.card.input_px), device, len(indices))
-    predictor = Predictor(bundle=bundle, device=device, batch_size=batch)
-    chunk = max(1, _CHUNK_BYTES // (3 * side * side))
-    found = [np.empty((0, len(bundle.card.class_names)), np.float32)]
-    with tqdm(total=len(indices), desc="measuring", unit="patch", disable=None, leave=False) as bar:
-        for start in range(0, len(indices), chunk):
-            part = indices[start : start + chunk]
-            found.append(predictor.logits(load_images(dataset, part, size=Size(side, side))))
-            bar.update(len(part))
-    return np.concatenate(found)
-
-
-def _batch(side: int, device: Device, patches: int) -> int:
-    """Fields of view in a batch: about as many pixels as 256 patches of 50 px on a CPU, 1024 of 96 px on a GPU."""
-    pixels = 256 * 50**2 if kind_of(device) == "cpu" else 1024 * 96**2
-    return int(np.clip(pixels // side**2, 1, min(1024, max(patches, 1))))
+    card, count = bundle.card, len(indices)
+    predictor = Predictor(bundle=bundle, device=device, batch_size=default_batch(card, device, count))
+    logits, errors = np.empty((count, len(card.class_names)), np.float32), dict[str, DatasetError]()
+    with tqdm(total=count, desc="measuring", unit="patch", disable=None, leave=False) as bar:
+        for chunk in read_ahead(dataset.subset(indices), card.patch_size_px):
+            errors |= chunk.errors
+            logits[chunk.rows] = predictor.logits(chunk.fields)
+            bar.update(len(chunk.rows) + len(chunk.errors))
+    if errors:
+        raise all_in_one(dataset.root, errors, count)
+    return logits
 
 
 def measure(
