@@ -11,13 +11,15 @@ whose fields of view overlap, is thus a set of interleaved mosaics of patches, e
 that the stage was fitted on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wsi_pipeline.mosaic import mosaics
 
 Floats = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0)]
@@ -107,8 +109,9 @@ def refine_points(
         float32 [n]; NaN where it was NaN.
     """
     out = np.full(len(probability), np.nan, np.float32)
-    for rows, place, mosaic in _mosaics(probability, positions, groups, patch_px):
-        out[rows] = _refine_mosaic(mosaic, context)[place]
+    for mosaic in mosaics(positions, groups, patch_px):
+        picture = mosaic.lay_out(probability[mosaic.rows], empty=np.nan)
+        out[mosaic.rows] = _refine_mosaic(picture, context)[mosaic.cells]
     return out
 
 
@@ -140,8 +143,9 @@ def fit_context(
     features = np.empty((len(THINNED), len(labels), 1 + 2 * len(sigmas)))
     for level, most in enumerate(THINNED):
         parts = _thin(groups, most)
-        for rows, place, mosaic in _mosaics(probability, positions, parts, patch_px):
-            features[level, rows] = _features(mosaic, sigmas, shrink)[:, *place].T
+        for mosaic in mosaics(positions, parts, patch_px):
+            picture = mosaic.lay_out(probability[mosaic.rows], empty=np.nan)
+            features[level, mosaic.rows] = _features(picture, sigmas, shrink)[:, *mosaic.cells].T
     model = LogisticRegression(C=1.0, max_iter=5000).fit(np.concatenate(features), np.tile(labels, len(THINNED)))
     own, near, trust = np.split(model.coef_[0], [1, 1 + len(sigmas)])
     return Context(
@@ -198,21 +202,3 @@ def _thin(groups: NDArray[np.str_], most: int | None) -> NDArray[np.int64]:
     parts = np.empty(len(case), np.int64)
     parts[order] = case[order] * len(case) + place // most
     return parts
-
-
-def _mosaics(
-    probability: NDArray[np.floating],
-    positions: NDArray[np.integer],
-    groups: NDArray[np.str_] | NDArray[np.int64],
-    patch_px: int,
-) -> Iterator[tuple[NDArray[np.intp], tuple[NDArray[np.integer], NDArray[np.integer]], Floats]]:
-    """For each case: its rows in `probability`, their (row, col) in its mosaic, the mosaic with NaN for no patch."""
-    order = np.argsort(groups, kind="stable")
-    changes = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
-    for rows in np.split(order, changes) if len(order) else ():
-        at = positions[rows] // patch_px
-        at = at - at.min(axis=0)
-        place = (at[:, 1], at[:, 0])
-        mosaic = np.full((place[0].max() + 1, place[1].max() + 1), np.nan)
-        mosaic[place] = probability[rows]
-        yield rows, place, mosaic

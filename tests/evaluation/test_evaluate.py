@@ -11,8 +11,8 @@ from torch import nn
 from wsi_pipeline.context import Context, refine, refine_points
 from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
 from wsi_pipeline.evaluation import Options, evaluate
-from wsi_pipeline.evaluation.maps import case_maps
 from wsi_pipeline.models.base import ModelBundle
+from wsi_pipeline.mosaic import mosaics
 from wsi_pipeline.scoring.overlap import overlap
 
 QUICK = {"draws": 60, "device": "cpu"}
@@ -246,11 +246,14 @@ def test_whole_cases_are_measured_as_their_patches_lie(tmp_path):
 def test_maps_are_what_a_refined_map_is(tmp_path):
     dataset = some_patches()
     found = run(red_bundle(tmp_path, context=CONTEXT), dataset)
-    arrays = found.patches.positions, found.patches.cases, 50
-    raw = {m.case: m.probability for m in case_maps(dataset.labels == 1, found.patches.calibrated[:, 1], *arrays)}
-    for one in case_maps(dataset.labels == 1, found.patches.shipped[:, 1], *arrays):
-        assert one.probability.shape == (3, 4)
-        assert one.probability == pytest.approx(refine(raw[one.case], CONTEXT), abs=1e-6)
+    patches = found.patches
+    for mosaic in mosaics(patches.positions, patches.cases, 50):
+        raw, refined = (
+            mosaic.lay_out(probability[mosaic.rows, 1], empty=np.nan)
+            for probability in (patches.calibrated, patches.shipped)
+        )
+        assert raw.shape == (3, 4)
+        assert refined == pytest.approx(refine(raw, CONTEXT), abs=1e-6)
 
 
 def test_patients_with_several_cases_are_drawn_whole_and_their_cases_reported(tmp_path):

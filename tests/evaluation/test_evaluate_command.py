@@ -13,8 +13,8 @@ from sklearn import metrics as sk
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.evaluation import Options, evaluate
-from wsi_pipeline.evaluation.maps import case_maps
 from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.mosaic import mosaics
 
 CASES = ("8863", "9022", "9135")
 
@@ -163,10 +163,10 @@ def test_a_run_on_the_same_patches_gives_the_same_map(bundle, data, tmp_path):
     pipeline.run([str(data)], tmp_path / "run", settings)
     found = evaluate(load_bundle(bundle), open_dataset(data), Options(device="cpu", draws=0))
     patches = found.patches
-    maps = case_maps(patches.labels == 1, patches.shipped[:, 1], patches.positions, patches.cases, 50)
-    for one in maps:
-        (folder,) = tmp_path.glob(f"run/*{one.case}*/heatmap.zarr")
+    for mosaic in mosaics(patches.positions, patches.cases, 50):
+        expected = mosaic.lay_out(patches.shipped[mosaic.rows, 1], empty=np.nan)
+        (folder,) = tmp_path.glob(f"run/*{patches.cases[mosaic.rows[0]]}*/heatmap.zarr")
         probability = Heatmap.open(folder).probability("IDC")
-        assert probability.shape == one.probability.shape
-        assert np.array_equal(np.isnan(probability), np.isnan(one.probability))
-        assert probability == pytest.approx(one.probability, abs=1e-6, nan_ok=True)
+        assert probability.shape == expected.shape
+        assert np.array_equal(np.isnan(probability), np.isnan(expected))
+        assert probability == pytest.approx(expected, abs=1e-6, nan_ok=True)

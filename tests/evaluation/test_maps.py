@@ -1,20 +1,7 @@
 import numpy as np
 import pytest
 
-from wsi_pipeline.evaluation.maps import case_maps, measure_overlaps
-
-
-def test_a_case_is_put_together_at_its_places():
-    positions = np.array([[100, 50], [150, 50], [100, 150], [0, 0]])
-    truth, p = np.array([True, False, True, True]), np.array([0.9, 0.2, 0.4, 0.7], np.float32)
-    maps = list(case_maps(truth, p, positions, np.array(["b", "b", "b", "a"]), 50))
-    assert [one.case for one in maps] == ["a", "b"]
-    assert maps[0].labels.tolist() == [[1]]
-    assert maps[1].labels.tolist() == [[1, 0], [-1, -1], [1, -1]]
-    assert np.array_equal(
-        maps[1].probability, np.array([[0.9, 0.2], [np.nan, np.nan], [0.4, np.nan]], np.float32), equal_nan=True
-    )
-    assert maps[1].rows.tolist() == [0, 1, 2]
+from wsi_pipeline.evaluation.maps import measure_overlaps
 
 
 def test_pooled_and_mean_differ_where_cases_differ_in_size():

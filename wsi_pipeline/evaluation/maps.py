@@ -1,6 +1,6 @@
-"""Cases put together again: the probability map beside the labels, and how well the one covers the other."""
+"""How well the called cells of whole cases cover the labelled ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +10,6 @@ from numpy.typing import NDArray
 from wsi_pipeline.evaluation.figures import rounded
 from wsi_pipeline.scoring.bootstrap import Interval, intervals
 from wsi_pipeline.scoring.overlap import OVERLAPS, overlap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseMap:
-    """One case on the grid of its patches: the map that a run with native cells gives."""
-
-    case: str
-    rows: NDArray[np.int64]
-    """[n]: its patches, as places in the arrays it was made from."""
-    cells: tuple[NDArray[np.int64], NDArray[np.int64]]
-    """(row, col) of each of them."""
-    labels: NDArray[np.int8]
-    """[rows, cols]: 1 positive, 0 not, -1 no patch."""
-    probability: NDArray[np.float32]
-    """[rows, cols] of the positive class, NaN where there is no patch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,34 +36,6 @@ class Overlaps:
             }
         found["mean"]["cases"] = dict(self.defined)
         return found
-
-
-def case_maps(
-    truth: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    positions: NDArray[np.int64],
-    cases: NDArray[np.str_],
-    patch_px: int,
-) -> Iterator[CaseMap]:
-    """Put cases together.
-
-    Args:
-        truth: [n], whether a patch is labelled positive.
-        probability: [n], of the positive class.
-        positions: [n, 2], (x, y) of its top-left pixel in its case's image.
-        cases: [n].
-        patch_px: Side of a patch.
-    """
-    order = np.argsort(cases, kind="stable")
-    names, starts = np.unique(cases[order], return_index=True)
-    for name, rows in zip(names.tolist(), np.split(order, starts[1:]), strict=True):
-        at = positions[rows] // patch_px
-        at = at - at.min(axis=0)
-        shape = at[:, 1].max() + 1, at[:, 0].max() + 1
-        labels, values = np.full(shape, -1, np.int8), np.full(shape, np.nan, np.float32)
-        labels[at[:, 1], at[:, 0]] = truth[rows]
-        values[at[:, 1], at[:, 0]] = probability[rows]
-        yield CaseMap(case=name, rows=rows, cells=(at[:, 1], at[:, 0]), labels=labels, probability=values)
 
 
 def measure_overlaps(

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.datasets import fit_size
-from wsi_pipeline.evaluation.maps import CaseMap, case_maps
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.mosaic import Mosaic, mosaics
 from wsi_pipeline.render.page import data_address
 
 MAX_PATCH_PX = 160
@@ -57,15 +57,12 @@ def case_pictures(evaluation: Evaluation) -> list[CasePictures]:
     cells = {case: values["cells"] or 0 for case, values in overlaps.per_case.items()}
     shown = sorted(cells, key=lambda case: (-cells[case], case))[:CASES_SHOWN]
     dice = {case: overlaps.per_case[case]["dice"] for case in shown}
-    patches, positive = evaluation.patches, evaluation.positive
-    maps = case_maps(
-        patches.labels == positive,
-        patches.shipped[:, positive],
-        positions,
-        patches.cases,
-        patches.dataset.patch_size.width,
-    )
-    found = {one.case: _pictures(evaluation, one) for one in maps if one.case in dice}
+    patches = evaluation.patches
+    found = dict[str, CasePictures]()
+    for mosaic in mosaics(positions, patches.cases, patches.dataset.patch_size.width):
+        case = str(patches.cases[mosaic.rows[0]])
+        if case in dice:
+            found[case] = _pictures(evaluation, case, mosaic)
     return [found[case] for case in sorted(dice, key=lambda case: (_or_two(dice[case]), case))]
 
 
@@ -74,28 +71,30 @@ def _or_two(value: float | None) -> float:
     return 2.0 if value is None else value
 
 
-def _pictures(evaluation: Evaluation, one: CaseMap) -> CasePictures:
+def _pictures(evaluation: Evaluation, case: str, mosaic: Mosaic) -> CasePictures:
     from matplotlib import colormaps
 
-    there = one.labels >= 0
-    called = np.zeros(there.shape, np.bool_)
-    called[one.cells] = evaluation.called[one.rows] == evaluation.positive
-    colours = (colormaps[COLORMAP](np.nan_to_num(one.probability))[..., :3] * 255).astype(np.uint8)
+    patches, positive, rows = evaluation.patches, evaluation.positive, mosaic.rows
+    there = mosaic.lay_out(np.ones(len(rows), np.bool_), empty=False)
+    true = mosaic.lay_out(patches.labels[rows] == positive, empty=False)
+    called = mosaic.lay_out(evaluation.called[rows] == positive, empty=False)
+    probability = mosaic.lay_out(patches.shipped[rows, positive], empty=0)
+    colours = (colormaps[COLORMAP](probability)[..., :3] * 255).astype(np.uint8)
     return CasePictures(
-        case=one.case,
+        case=case,
         width=there.shape[1],
         height=there.shape[0],
-        tissue=_tissue(evaluation, one),
-        labels=data_address(Image.fromarray(_paint(there, {LABELLED: one.labels == 1}))),
+        tissue=_tissue(evaluation, mosaic),
+        labels=data_address(Image.fromarray(_paint(there, {LABELLED: true}))),
         probability=data_address(Image.fromarray(np.where(there[..., None], colours, 255).astype(np.uint8))),
         agreement=data_address(
             Image.fromarray(
                 _paint(
                     there,
                     {
-                        HIT: (one.labels == 1) & called,
-                        MISSED: (one.labels == 1) & ~called,
-                        FALSE_ALARM: (one.labels == 0) & called,
+                        HIT: true & called,
+                        MISSED: true & ~called,
+                        FALSE_ALARM: called & ~true,
                     },
                 )
             )
@@ -111,12 +110,10 @@ def _paint(there: NDArray[np.bool_], parts: dict[tuple[int, int, int], NDArray[n
     return pixels
 
 
-def _tissue(evaluation: Evaluation, one: CaseMap) -> str | None:
+def _tissue(evaluation: Evaluation, mosaic: Mosaic) -> str | None:
     thumbs = evaluation.patches.thumbs
     if thumbs is None:
         return None
-    side = thumbs.shape[1]
-    rows, cols = one.labels.shape
-    tiles = np.full((rows, cols, side, side, 3), 255, np.uint8)
-    tiles[one.cells] = thumbs[one.rows]
+    tiles = mosaic.lay_out(thumbs[mosaic.rows], empty=255)
+    rows, cols, side = tiles.shape[:3]
     return data_address(Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * side, cols * side, 3)), photo=True)
