@@ -130,6 +130,21 @@ def test_an_unknown_architecture_names_the_known_ones(folder):
         load_bundle(folder).build()
 
 
+def test_a_bundle_hides_the_shipped_one_of_its_name_aloud_and_another_folder_does_not(
+    folder, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "idc-resnet18"
+    own.mkdir()
+    assert load_bundle("idc-resnet18").path == SHIPPED / "idc-resnet18"
+    assert not caplog.text
+    for path in folder.iterdir():
+        (own / path.name).write_bytes(path.read_bytes())
+    assert load_bundle("idc-resnet18").path.samefile(own)
+    assert f"{own}: the bundle in this folder is used, not the shipped one" in caplog.text
+    assert load_bundle(SHIPPED / "idc-resnet18").path == SHIPPED / "idc-resnet18"
+
+
 def test_missing_bundles_and_broken_cards(tmp_path, folder):
     with pytest.raises(BundleError, match=r"is no model bundle.*shipped one"):
         load_bundle(tmp_path / "nothing")

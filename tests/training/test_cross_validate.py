@@ -180,6 +180,12 @@ def test_folds_are_by_case_whatever_the_recipe_s_split(tmp_path, monkeypatch, ca
     assert (card.leaky, card.training["recipe"]["split"]["kind"]) == (False, "case")
 
 
+def test_a_published_split_is_not_trained_over(tmp_path):
+    recipe = load_recipe("idc-best", {**TINY, "split.kind": "published"})
+    with pytest.raises(ConfigError, match=r"all cases would train, those of its test part too.*without --folds"):
+        cross_validate(recipe, "painted", tmp_path / "out", count=2, device="cpu")
+
+
 def test_a_trial_on_few_cases_is_called_one():
     dataset = painted(cases=6)
     notes = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset), 0.1).metrics["notes"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wsi_pipeline.datasets.idc import LIMITS
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.models.bundle import CARD_FILE, SHIPPED
 from wsi_pipeline.models.card import read_card
@@ -26,8 +27,8 @@ def test_a_shipped_recipe_loads_and_survives_being_written(name, tmp_path):
 
 
 @pytest.mark.parametrize(("recipe", "bundle"), [("idc-best", "idc-resnet18"), ("idc-efficientnet",) * 2])
-def test_the_shipped_models_state_the_limits_of_their_recipes(recipe, bundle):
-    assert load_recipe(recipe).limits == read_card(SHIPPED / bundle / CARD_FILE).limits
+def test_the_shipped_models_state_the_limits_of_their_data_and_recipes(recipe, bundle):
+    assert (*LIMITS, *load_recipe(recipe).limits) == read_card(SHIPPED / bundle / CARD_FILE).limits
 
 
 def test_the_published_systems_are_what_was_published():
@@ -112,6 +113,13 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="is not a mapping"):
         load_recipe(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("word", ["yes", "no"])
+def test_what_yaml_takes_for_a_boolean_is_the_word_that_was_written(word, tmp_path):
+    assert load_recipe("idc-cnn", parse_overrides([f"model.pretrained={word}"])).model.pretrained == word
+    (tmp_path / "mine.yaml").write_text(f"model: {{pretrained: {word}}}\n")
+    assert load_recipe(tmp_path / "mine.yaml").model.pretrained == word
 
 
 def test_the_digest_changes_with_what_changes_a_result_only():

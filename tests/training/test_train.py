@@ -15,6 +15,7 @@ from PIL import Image
 
 from wsi_pipeline.cli import main
 from wsi_pipeline.datasets import load_images, open_dataset, split_dataset
+from wsi_pipeline.datasets.idc import LIMITS
 from wsi_pipeline.errors import DatasetError, OutputError, TrainingError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.locks import folder_lock
@@ -51,7 +52,7 @@ def test_a_bundle_says_how_it_was_made(bundle, patches):
     card, training = bundle.card, bundle.card.training
     assert (card.architecture, card.positive_class, card.patch_size_px, card.mpp) == ("idc-cnn", "IDC", 50, 4.0)
     assert "research use only" in card.description
-    assert card.limits == ("Knows painted patches only.",)
+    assert card.limits == (*LIMITS, "Knows painted patches only.")
     assert training["command"] == "a command"
     assert training["start"] == "random weights"
     assert training["epochs"] == 3
@@ -77,7 +78,7 @@ def test_a_bundle_of_one_s_own_data_does_not_call_them_published(tmp_path):
     (folder / "dataset.json").write_text(json.dumps({"patch_size_px": 50, "mpp": 0.5}))
     card = train(quick(optimisation__epochs=1), folder, tmp_path / "b", device="cpu").card
     assert card.training["data"] == "patches of one's own, in the layout idc"
-    assert card.licence == ""
+    assert (card.licence, card.limits) == ("", ("Knows painted patches only.",))
     assert "50 x 50 px at 0.5 µm/px." in card.description
 
 
@@ -164,8 +165,11 @@ def test_a_broken_patch_that_a_training_does_not_read_at_once_is_told_before_it(
 
 
 def test_the_validation_part_s_figures_are_called_what_they_are(bundle, patches, tmp_path):
-    assert any("validation part: its figures flatter." in note for note in bundle.card.metrics["notes"])
-    only = train(quick(split__test_fraction=0), patches, tmp_path / "only", device="cpu").card
+    note = "Calibration and threshold were chosen on the validation part: its figures flatter."
+    assert note in bundle.card.metrics["notes"]
+    recipe = quick(split__test_fraction=0, optimisation__keep="best", optimisation__epochs=1)
+    only = train(recipe, patches, tmp_path / "only", device="cpu").card
+    assert any(note.startswith("Calibration, threshold and the epoch that is kept") for note in only.metrics["notes"])
     assert any("the only ones there are, flatter" in note for note in only.metrics["notes"])
 
 

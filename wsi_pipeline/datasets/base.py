@@ -46,6 +46,8 @@ class PatchDataset(ABC):
     """Resolution in µm/px; None where it differs from patch to patch."""
     source: str = ""
     """Who published it and under which licence; empty for one's own."""
+    limits: tuple[str, ...] = ()
+    """What a model that learns from the published patches is not made for, a sentence each; empty for one's own."""
     group_kind: str = "case"
     """What the samples' groups are: ``case``, ``patient``, ``slide``, or ``picture`` where none of these is known."""
     samples: tuple[Sample, ...]

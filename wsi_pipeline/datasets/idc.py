@@ -31,6 +31,16 @@ from wsi_pipeline.slides.kaggle import (
 
 CLASS_NAMES = ("non-IDC", "IDC")
 SOURCE = "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5), CC0; Janowczyk & Madabhushi 2016"
+LIMITS = (
+    "The labels it learnt from are coarse outlines drawn by one group of pathologists.",
+    "Its patches hold little glass and fat: probabilities there mean little.",
+    (
+        "Its cases are large sections: on biopsies and small foci the second stage may hold back (--no-context switches "
+        "it off)."
+    ),
+    "DCIS, necrosis, skin, lymph node and other organs are outside what it learnt.",
+)
+"""For the card of a model of the published cases."""
 
 _FIRST_CASE, _LAST_CASE = 8863, 16896
 """Numbers of the published cases."""
@@ -88,7 +98,8 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
     full = max(counts, key=lambda size: (counts[size], size.width * size.height))
     if facts.patch_size_px is not None:
         full = Size(facts.patch_size_px, facts.patch_size_px)
-    published = full == Size(PATCH_PX, PATCH_PX)
+    usual = full == Size(PATCH_PX, PATCH_PX)
+    published = usual and _says_nothing(facts) and _are_published(index.cases)
     sharing = _sharing_a_square(patches, full)
     return ImageFiles(
         store,
@@ -96,7 +107,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
         class_names=facts.class_names,
         positive_class=facts.class_names[1],
         patch_size=full,
-        mpp=mpp or facts.mpp or (PATCH_MPP if published else None),
+        mpp=mpp or facts.mpp or (PATCH_MPP if usual else None),
         samples=[
             Sample(
                 name=patch.member,
@@ -108,7 +119,8 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
             for patch in patches
         ],
         findings=[*_findings(index, sizes, full), *_tell_sharing(sharing, full)],
-        source=SOURCE if published and _says_nothing(facts) and _are_published(index.cases) else "",
+        source=SOURCE if published else "",
+        limits=LIMITS if published else (),
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
     )
 

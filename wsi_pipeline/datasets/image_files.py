@@ -47,12 +47,14 @@ class ImageFiles(PatchDataset):
         samples: Sequence[Sample],
         findings: Sequence[str],
         source: str = "",
+        limits: tuple[str, ...] = (),
         group_kind: str = "case",
     ) -> None:
         self.layout, self.root = layout, store.root
         self.class_names, self.positive_class = class_names, positive_class
         self.patch_size, self.mpp, self.group_kind = patch_size, mpp, group_kind
-        self.samples, self.findings, self.source = tuple(samples), tuple(findings), source
+        self.samples, self.findings = tuple(samples), tuple(findings)
+        self.source, self.limits = source, limits
         store.keep(sample.name for sample in self.samples)
         self._store = store
 

@@ -1,8 +1,10 @@
 """A model bundle: a folder with ``model.safetensors`` and its card ``model.json``, or with other such folders."""
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -20,21 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle", "save_ensemble"]
 
+log = logging.getLogger(__name__)
+
 CARD_FILE, WEIGHTS_FILE, SPLIT_FILE = "model.json", "model.safetensors", "split.json"
 SHIPPED = Path(__file__).parent / "bundles"
 
 
 def load_bundle(name: str | Path) -> ModelBundle:
-    """Open a bundle: a shipped one by name, or a folder (ours, one network or several; or in WSInfer's form).
+    """Open a bundle: a folder (ours, one network or several; or in WSInfer's form), or a shipped one by name.
+
+    A bundle in the working directory comes before a shipped one of the same name, and a warning says so.
 
     The weights' digest is verified here; weights are only ever read from safetensors or TorchScript, never unpickled.
 
     Raises:
         BundleError: where the bundle is missing, incomplete, altered, or does not fit its card.
     """
-    folder = Path(name)
-    if not folder.exists() and (SHIPPED / name).is_dir():
-        folder = SHIPPED / name
+    folder = _folder(name)
     if not folder.is_dir():
         shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
         raise BundleError(name, "is no model bundle", f"Give a folder with {CARD_FILE}, or a shipped one: {shipped}.")
@@ -43,6 +47,21 @@ def load_bundle(name: str | Path) -> ModelBundle:
     card = read_card(folder / CARD_FILE)
     _check_int8(folder, card)
     return _load_network(folder, card, card.weights) if card.weights else _load_ensemble(folder, card)
+
+
+def _folder(name: str | Path) -> Path:
+    folder, shipped = Path(name), SHIPPED / name
+    if folder == shipped or not shipped.is_dir():
+        return folder
+    if not (folder / CARD_FILE).exists() and not any(folder.glob("*.pt")):
+        return shipped
+    _tell_hidden(folder)
+    return folder
+
+
+@cache
+def _tell_hidden(folder: Path) -> None:
+    log.warning("%s: the bundle in this folder is used, not the shipped one of the same name", folder.absolute())
 
 
 def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:

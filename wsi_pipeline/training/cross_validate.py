@@ -78,10 +78,13 @@ def cross_validate(
         DatasetError: where the data cannot be used, or have fewer cases than folds.
         TrainingError: where a training cannot go on.
         OutputError: where `out` is there already or cannot be written.
-        ConfigError: where recipe and data do not fit.
+        ConfigError: where recipe and data do not fit, or the recipe's split is a published one.
         BundleError: where a bundle to start from, or weights that must be had, cannot be read.
     """
     out = Path(out).absolute()
+    if recipe.split.kind == "published":
+        why = "is not for cross-validation: all cases would train, those of its test part too"
+        raise ConfigError("split.kind: published", why, "Train without --folds, or set split.kind to case.")
     recipe = recipe.with_split("case")
     check_free(out, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)

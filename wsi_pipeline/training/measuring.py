@@ -125,9 +125,9 @@ def measure(
     bundle: ModelBundle,
     dataset: PatchDataset,
     split: Split,
+    recipe: Recipe,
     *,
     device: Device,
-    aim: ThresholdAim = "balanced_accuracy",
 ) -> Measured:
     """Calibrate a bundle and choose its threshold on the validation part, then measure on validation and test.
 
@@ -135,8 +135,8 @@ def measure(
         bundle: A draft.
         dataset: The patches.
         split: Its parts; where nothing validates, the calibration stays (1, 0) and the threshold 0.5.
+        recipe: What the threshold is chosen for, and whether the epoch was chosen as well.
         device: Where to.
-        aim: What the threshold is chosen for.
     """
     parts = {name: part for name, part in split.parts.items() if name != "train" and len(part)}
     labels = {name: dataset.labels[part] for name, part in parts.items()}
@@ -147,12 +147,12 @@ def measure(
         temperature, bias = fit_calibration(logits["validation"], labels["validation"])
     probabilities = {name: calibrate(values, temperature, bias) for name, values in logits.items()}
     if "validation" in parts:
-        threshold = _choose(labels["validation"], probabilities["validation"], bundle.positive, aim)
+        threshold = _choose(labels["validation"], probabilities["validation"], bundle.positive, recipe.threshold)
     metrics: dict[str, Any] = {
         "split": split.kind,
         "leaky": split.leaky,
         "unit": dataset.group_kind,
-        "notes": _notes(dataset, split),
+        "notes": _notes(dataset, split, recipe),
     }
     for name, part in parts.items():
         metrics[name] = scores(
@@ -194,12 +194,12 @@ def scores(
     }
 
 
-def _notes(dataset: PatchDataset, split: Split) -> list[str]:
+def _notes(dataset: PatchDataset, split: Split, recipe: Recipe) -> list[str]:
     """What a reader of the numbers must know."""
     notes = list(split.notes)
     if len(split.validation):
         which = "its figures flatter" if len(split.test) else "its figures, the only ones there are, flatter"
-        notes.append(f"Calibration, threshold and the epoch that is kept were chosen on the validation part: {which}.")
+        notes.append(f"{_chosen(recipe)} were chosen on the validation part: {which}.")
     if not split.leaky and may_have_context(dataset):
         notes.append("No second stage over the neighbourhood was fitted: --folds does that.")
     if dataset.group_kind == "picture" and split.kind != "published":
@@ -209,6 +209,11 @@ def _notes(dataset: PatchDataset, split: Split) -> list[str]:
         if 0 < cases < FEW_CASES:
             notes.append(f"Only {cases} {dataset.group_kind}s in the {name} part: far too few to claim anything.")
     return notes
+
+
+def _chosen(recipe: Recipe) -> str:
+    epoch = recipe.optimisation.keep == "best" or recipe.optimisation.patience is not None
+    return "Calibration, threshold and the epoch that is kept" if epoch else "Calibration and threshold"
 
 
 def may_have_context(dataset: PatchDataset) -> bool:

@@ -73,7 +73,7 @@ def publish(
         context=measured.context,
         threshold=measured.threshold,
         licence="MIT" if dataset.source else "",  # of weights from one's own data we know nothing
-        limits=recipe.limits,
+        limits=(*dataset.limits, *recipe.limits),
         training={
             **training,
             "calibration": measured.calibration,

@@ -33,6 +33,13 @@ Precision = Annotated[
     Literal["auto", "32", "bf16"], BeforeValidator(lambda value: str(value) if value == 32 else value)
 ]
 
+Pretrained = Annotated[
+    Literal["auto", "yes", "no"],
+    BeforeValidator(
+        lambda value: ("yes" if value else "no") if isinstance(value, bool) else value
+    ),  # as YAML reads them
+]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -66,7 +73,7 @@ class ModelSettings(_Section):
     """The network."""
 
     architecture: str = Field("torchvision/resnet18", description="see docs/bundles.md")
-    pretrained: Literal["auto", "yes", "no"] = Field(
+    pretrained: Pretrained = Field(
         "auto", description="ImageNet weights; auto: where they can be had, at random otherwise"
     )
     start: str | None = Field(
@@ -157,7 +164,10 @@ class Recipe(_Section):
     """Settings of a training. Two trainings of one recipe on the same data and machine give the same bundle."""
 
     description: str = ""
-    limits: tuple[str, ...] = Field((), description="what the model is not made for, a sentence each, for its card")
+    limits: tuple[str, ...] = Field(
+        (),
+        description="what the model is not made for, a sentence each, for its card: beside what its patches leave out",
+    )
     seed: int = Field(0, ge=0, description="of first weights, order and augmentation")
     precision: Precision = Field("auto", description="bf16: mixed; auto: where it is fast")
     data: DataSettings = DataSettings()

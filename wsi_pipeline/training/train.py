@@ -166,7 +166,7 @@ def _train_on(
         return start, fitted, Measured.nothing()
     draft = draft_bundle(folder / "draft", fitted, dataset, recipe)
     where = choose_device(device)
-    return start, fitted, measure(draft, dataset, split, device=where, aim=recipe.threshold)
+    return start, fitted, measure(draft, dataset, split, recipe, device=where)
 
 
 def _with_leaky(
