@@ -35,8 +35,8 @@ LIMITS = (
     "The labels it learnt from are coarse outlines drawn by one group of pathologists.",
     "Its patches hold little glass and fat: probabilities there mean little.",
     (
-        "Its cases are large sections: on biopsies and small foci the second stage may hold back (--no-context switches "
-        "it off)."
+        "Its cases are large sections: on biopsies and small foci the second stage may hold back (--no-context "
+        "switches it off)."
     ),
     "DCIS, necrosis, skin, lymph node and other organs are outside what it learnt.",
 )

@@ -32,12 +32,12 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 Precision = Annotated[
     Literal["auto", "32", "bf16"], BeforeValidator(lambda value: str(value) if value == 32 else value)
 ]
+_WORDS = {True: "yes", False: "no"}
+"""What YAML makes of them, undone."""
 
 Pretrained = Annotated[
     Literal["auto", "yes", "no"],
-    BeforeValidator(
-        lambda value: ("yes" if value else "no") if isinstance(value, bool) else value
-    ),  # as YAML reads them
+    BeforeValidator(lambda value: _WORDS[value] if isinstance(value, bool) else value),
 ]
 
 
@@ -164,10 +164,7 @@ class Recipe(_Section):
     """Settings of a training. Two trainings of one recipe on the same data and machine give the same bundle."""
 
     description: str = ""
-    limits: tuple[str, ...] = Field(
-        (),
-        description="what the model is not made for, a sentence each, for its card: beside what its patches leave out",
-    )
+    limits: tuple[str, ...] = Field((), description="what the model is not made for, a sentence each, for its card")
     seed: int = Field(0, ge=0, description="of first weights, order and augmentation")
     precision: Precision = Field("auto", description="bf16: mixed; auto: where it is fast")
     data: DataSettings = DataSettings()
