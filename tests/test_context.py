@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from wsi_pipeline import context as module
 from wsi_pipeline.context import Context, fit_context, log_odds, refine, refine_points
+from wsi_pipeline.mosaic import mosaics
 
 PATCH = 50
 
@@ -51,6 +53,18 @@ def test_points_are_refined_as_the_definition_says(seed):
     found = refine_points(probability, positions + 7 * PATCH, groups, PATCH, context())
     # Neighbours beyond four standard deviations are left out: they could move the result by exp(-8) at most.
     assert_allclose(found, by_hand(probability, positions, context()), atol=2e-3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from([9, 60]))
+def test_a_few_cells_have_the_same_features_with_and_without_a_picture(seed, side):
+    probability, positions = scattered(seed, side=side)
+    probability[seed % 7] = np.nan
+    (mosaic,) = mosaics(positions, np.zeros(len(probability), np.int64), PATCH)
+    picture = mosaic.lay_out(probability[mosaic.rows], empty=np.nan)
+    expected = module._features(picture, module.SIGMAS, 1.0)[:, *mosaic.cells]
+    found = module._features_of_few(probability[mosaic.rows], mosaic.cells, module.SIGMAS, 1.0)
+    assert_allclose(found, expected, atol=1e-12)
 
 
 def test_cases_do_not_see_each_other():

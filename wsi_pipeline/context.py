@@ -39,6 +39,9 @@ _EXTREME = 1e-6
 _REACH = 4.0
 """Neighbours farther away than this many standard deviations are left out."""
 
+_FEW = 160
+"""Up to so many cells are compared in pairs, as a picture around cells that lie far apart is mostly empty."""
+
 
 class Context(BaseModel):
     """The stage's parameters, as they stand in a bundle's card."""
@@ -144,8 +147,12 @@ def fit_context(
     for level, most in enumerate(THINNED):
         parts = _thin(groups, most)
         for mosaic in mosaics(positions, parts, patch_px):
-            picture = mosaic.lay_out(probability[mosaic.rows], empty=np.nan)
-            features[level, mosaic.rows] = _features(picture, sigmas, shrink)[:, *mosaic.cells].T
+            values = probability[mosaic.rows]
+            if len(values) <= _FEW:
+                features[level, mosaic.rows] = _features_of_few(values, mosaic.cells, sigmas, shrink).T
+            else:
+                picture = mosaic.lay_out(values, empty=np.nan)
+                features[level, mosaic.rows] = _features(picture, sigmas, shrink)[:, *mosaic.cells].T
     model = LogisticRegression(C=1.0, max_iter=5000).fit(np.concatenate(features), np.tile(labels, len(THINNED)))
     own, near, trust = np.split(model.coef_[0], [1, 1 + len(sigmas)])
     return Context(
@@ -177,6 +184,30 @@ def _features(probability: NDArray[np.floating], sigmas: Sequence[float], shrink
     there = np.isfinite(probability)
     own = np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0)
     sums = [(_neighbours(own, sigma), _neighbours(there.astype(np.float64), sigma)) for sigma in sigmas]
+    return _stack(own, sums, shrink)
+
+
+def _features_of_few(
+    probability: NDArray[np.floating],
+    cells: tuple[NDArray[np.integer], NDArray[np.integer]],
+    sigmas: Sequence[float],
+    shrink: float,
+) -> Floats:
+    """The same, [1 + 2 sigmas, n], of a few cells that may lie far apart: by their distances, without a picture."""
+    there = np.isfinite(probability)
+    own = np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0)
+    rows, cols = (np.subtract.outer(place, place) for place in cells)
+    squared, farthest = rows**2 + cols**2, np.maximum(np.abs(rows), np.abs(cols))
+    sums = []
+    for sigma in sigmas:
+        weights = np.where(farthest <= _reach(sigma), np.exp(-squared / (2 * sigma**2)), 0.0)
+        np.fill_diagonal(weights, 0.0)
+        sums.append((weights @ own, weights @ there))
+    return _stack(own, sums, shrink)
+
+
+def _stack(own: Floats, sums: Sequence[tuple[Floats, Floats]], shrink: float) -> Floats:
+    """Features from each sigma's sums over the neighbours: of their log-odds, and of their presence."""
     near = [total / (weight + shrink) for total, weight in sums]
     trust = [own * weight / (weight + shrink) for _, weight in sums]
     return np.stack([own, *near, *trust])
@@ -184,10 +215,15 @@ def _features(probability: NDArray[np.floating], sigmas: Sequence[float], shrink
 
 def _neighbours(values: Floats, sigma: float) -> Floats:
     """Sum over all other cells, weighted by exp(-distance² / 2 sigma²)."""
-    reach = min(int(np.ceil(_REACH * sigma)), max(values.shape))
+    reach = min(_reach(sigma), max(values.shape))
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     total = cv2.sepFilter2D(values, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(total, np.float64) - values
+
+
+def _reach(sigma: float) -> int:
+    """Cells away, along rows and along columns, that still count."""
+    return int(np.ceil(_REACH * sigma))
 
 
 def _thin(groups: NDArray[np.str_], most: int | None) -> NDArray[np.int64]:

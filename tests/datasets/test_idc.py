@@ -129,6 +129,14 @@ def test_own_patches_say_their_size_and_resolution(pack):
     assert dataset.findings == ("The patches are 64 x 64 px, so they are not the published ones.",)
 
 
+def test_patches_that_are_no_squares_have_no_places(tmp_path):
+    """A mosaic has square cells: their places would lead several of them to the same one."""
+    names = [f"a/{n % 2}/a_idx5_x1_y{50 * n + 1}_class{n % 2}.png" for n in range(6)]
+    dataset = open_dataset(write_folder(tmp_path, {name: picture(60, 50, n) for n, name in enumerate(names)}))
+    assert {sample.position for sample in dataset.samples} == {None}
+    assert any(finding.startswith("patches of 60 x 50 px are no squares: no") for finding in dataset.findings)
+
+
 def test_where_patches_share_a_square_no_place_is_used(tmp_path):
     """Else two of them would share a cell of the case's mosaic, and one would have the other's answer."""
     dataset = open_dataset(write_folder(tmp_path, FILES | {"8863/0/8863_idx5_x26_y1_class0.png": picture(50, 50, 9)}))

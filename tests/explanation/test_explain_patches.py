@@ -200,6 +200,12 @@ def test_image_files(tmp_path, bundle):
     )
 
 
+def test_images_explained_by_a_leaky_model_say_so(tmp_path, bundle):
+    Image.fromarray(with_spot(1, 3)[0]).save(tmp_path / "one.png")
+    leaky = replace(bundle, card=bundle.card.model_copy(update={"metrics": {"leaky": True}}))
+    assert "the model was measured on a LEAKY split" in explain_images(leaky, [tmp_path / "one.png"], device=CPU).notes
+
+
 def test_files_that_are_no_images_are_named(tmp_path, bundle):
     text = tmp_path / "text.png"
     text.write_text("no picture")

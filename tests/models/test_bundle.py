@@ -130,18 +130,20 @@ def test_an_unknown_architecture_names_the_known_ones(folder):
         load_bundle(folder).build()
 
 
-def test_a_bundle_hides_the_shipped_one_of_its_name_aloud_and_another_folder_does_not(
-    folder, tmp_path, monkeypatch, caplog
-):
+def test_a_folder_hides_the_shipped_bundle_of_its_name_aloud(folder, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "idc-resnet18"
-    own.mkdir()
     assert load_bundle("idc-resnet18").path == SHIPPED / "idc-resnet18"
+    with pytest.raises(BundleError, match="holds 0 files"):
+        load_bundle(".")
     assert not caplog.text
+    own.mkdir()
+    with pytest.raises(BundleError, match="holds 0 files"):  # and not the figures of another model
+        load_bundle("idc-resnet18")
     for path in folder.iterdir():
         (own / path.name).write_bytes(path.read_bytes())
     assert load_bundle("idc-resnet18").path.samefile(own)
-    assert f"{own}: the bundle in this folder is used, not the shipped one" in caplog.text
+    assert f"{own}: this folder is used, not the shipped bundle" in caplog.text
     assert load_bundle(SHIPPED / "idc-resnet18").path == SHIPPED / "idc-resnet18"
 
 

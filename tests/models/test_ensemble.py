@@ -12,7 +12,7 @@ from cards import card
 from helpers import write_redness_bundle
 from torch import nn
 
-from wsi_pipeline.errors import BundleError
+from wsi_pipeline.errors import BundleError, OutputError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.models.bundle import ModelBundle, load_bundle, save_bundle, save_ensemble
@@ -49,6 +49,13 @@ def whole(tmp_path, pair) -> Path:
 
 def edit(file: Path, **changes) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_an_ensemble_is_not_written_over_one_of_its_members(pair):
+    before = (pair[0].path / "model.json").read_bytes()
+    with pytest.raises(OutputError, match="is one of the members itself"):
+        save_ensemble(pair[0].path, pair, pair[0].card)
+    assert (pair[0].path / "model.json").read_bytes() == before
 
 
 def test_an_ensemble_says_the_mean_of_its_members_calibrated_probabilities(whole):

@@ -9,7 +9,7 @@ from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import Sample
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.geometry import Size
-from wsi_pipeline.training.batches import Batches
+from wsi_pipeline.training.batches import Batches, collate
 from wsi_pipeline.training.data import PatchData, fits_memory
 from wsi_pipeline.training.recipe import DataSettings, Recipe
 from wsi_pipeline.training.sampling import Draw
@@ -143,3 +143,8 @@ def test_windows_across_patches_need_memory_and_squares():
     oblong = PaintedDataset(painted().samples, Size(20, 12))
     with pytest.raises(ConfigError, match="needs square patches"):
         PatchData(oblong, TRAIN, VALIDATION, Recipe.model_validate(wanted))
+
+
+def test_a_device_without_a_share_of_a_small_last_batch_gets_an_empty_one():
+    patches, targets = collate([])
+    assert (len(patches), len(targets), patches.dtype) == (0, 0, torch.uint8)

@@ -15,7 +15,7 @@ import torch
 from painted import PaintedDataset, painted
 from torch import nn
 
-from wsi_pipeline.errors import ConfigError, DatasetError, TrainingError
+from wsi_pipeline.errors import ConfigError, DatasetError, OutputError, TrainingError
 from wsi_pipeline.models.architectures import build_network
 from wsi_pipeline.training import trainer
 from wsi_pipeline.training.fit import Fitted, fit, write_history
@@ -211,6 +211,33 @@ def test_a_training_that_had_lost_patience_trains_no_more_when_it_is_taken_up(tm
     again = trained(tmp_path, settings)
     np.testing.assert_equal(again.history, first.history)
     assert same(first, again)
+
+
+def test_the_best_epoch_is_remembered_where_the_folder_was_moved(tmp_path):
+    there, here = (trainer._checkpoint(tmp_path / name, "best.ckpt", "validation_loss") for name in ("a", "b"))
+    path, score = str(tmp_path / "a" / "best.ckpt"), torch.tensor(0.1)
+    there.best_model_score, there.best_model_path, there.best_k_models = score, path, {path: score}
+    there.kth_best_model_path, there.kth_value = path, score
+    here.load_state_dict(there.state_dict())
+    moved = str(tmp_path / "b" / "best.ckpt")
+    assert (here.best_model_path, here.kth_best_model_path, here.best_k_models) == (moved, moved, {moved: score})
+    assert (here.best_model_score, here.kth_value) == (score, score)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    from wsi_pipeline import files
+
+    trained(tmp_path / "whole", recipe(epochs=1))
+    before = (tmp_path / "whole" / "last.ckpt").read_bytes()
+
+    def full(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "sync", full)
+    with pytest.raises(OutputError, match=r"last.ckpt: cannot be written \(No space left"):
+        trainer._WholeFiles().save_checkpoint({"more": 1}, tmp_path / "whole" / "last.ckpt")
+    assert (tmp_path / "whole" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "whole").glob(".*part*"))
 
 
 def test_mixed_patches_have_no_labels_to_be_accurate_in(tmp_path):

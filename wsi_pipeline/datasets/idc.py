@@ -101,6 +101,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
     usual = full == Size(PATCH_PX, PATCH_PX)
     published = usual and _says_nothing(facts) and _are_published(index.cases)
     sharing = _sharing_a_square(patches, full)
+    placed = full.width == full.height and not sharing
     return ImageFiles(
         store,
         layout="idc",
@@ -113,12 +114,12 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
                 name=patch.member,
                 label=patch.label,
                 group=facts.patients.get(patch.case, patch.case),
-                position=None if sharing else (patch.x, patch.y),
+                position=(patch.x, patch.y) if placed else None,
                 case=patch.case,
             )
             for patch in patches
         ],
-        findings=[*_findings(index, sizes, full), *_tell_sharing(sharing, full)],
+        findings=[*_findings(index, sizes, full), *_tell_places(sharing, full)],
         source=SOURCE if published else "",
         limits=LIMITS if published else (),
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
@@ -188,10 +189,13 @@ def _sharing_a_square(patches: Sequence[Patch], full: Size) -> list[str]:
     return [patch.member for patch, place in zip(patches, places, strict=True) if taken[place] > 1]
 
 
-def _tell_sharing(names: Sequence[str], full: Size) -> list[str]:
-    if not names:
+def _tell_places(sharing: Sequence[str], full: Size) -> list[str]:
+    if full.width != full.height:
+        found = f"patches of {full} px are no squares"
+    elif sharing:
+        found = f"{len(sharing):,} patches share a square of {full} px with another, such as {sharing[0]}"
+    else:
         return []
-    found = f"{len(names):,} patches share a square of {full} px with another, such as {names[0]}"
     lost = "no second stage over the neighbourhood, no map of a case and no windows across patches in training"
     return [f"{found}: no patch's place is used, so there is {lost}."]
 

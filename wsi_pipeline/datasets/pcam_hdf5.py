@@ -104,9 +104,9 @@ class Hdf5Patches(PatchDataset):
         if self._process != os.getpid():
             self._opened, self._process = {}, os.getpid()
         if file not in self._opened:
-            self._opened[file] = _open(Path(self.root, file))
+            self._opened[file] = _only(_open(Path(self.root, file)), "x")  # kept open, as its cache goes with it
         try:
-            pixels: NDArray[np.uint8] = _only(self._opened[file], "x")[start:stop]
+            pixels: NDArray[np.uint8] = self._opened[file][start:stop]
         except (OSError, RuntimeError) as error:
             why = f"row {start} cannot be read ({error})"
             raise DatasetError(Path(self.root, file), why, "Copy it again from its source.") from error

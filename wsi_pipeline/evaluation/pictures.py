@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.datasets import fit_size
+from wsi_pipeline.evaluation.predict import shrink
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.mosaic import Mosaic, mosaics
@@ -14,6 +15,9 @@ from wsi_pipeline.render.page import data_address
 
 MAX_PATCH_PX = 160
 """Larger patches are made smaller for the page."""
+
+MAX_CASE_PX = 2400
+"""Of a case's longer side: a case of very many small cells has smaller pictures of each."""
 
 CASES_SHOWN = 40
 
@@ -114,6 +118,7 @@ def _tissue(evaluation: Evaluation, mosaic: Mosaic) -> str | None:
     thumbs = evaluation.patches.thumbs
     if thumbs is None:
         return None
-    tiles = mosaic.lay_out(thumbs[mosaic.rows], empty=255)
-    rows, cols, side = tiles.shape[:3]
+    rows, cols = (int(place.max()) + 1 for place in mosaic.cells)
+    side = int(np.clip(MAX_CASE_PX // max(rows, cols), 1, thumbs.shape[1]))
+    tiles = mosaic.lay_out(shrink(thumbs[mosaic.rows], side), empty=255)
     return data_address(Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * side, cols * side, 3)), photo=True)

@@ -1,12 +1,11 @@
 """Which patches to explain: a fair and repeatable choice. Pure."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pick = Literal["mixed", "right", "wrong", "uncertain"]
-PICKS: tuple[Pick, ...] = get_args(Pick)
 
 
 def choose(

@@ -11,7 +11,14 @@ from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.evaluation.match import class_order
 from wsi_pipeline.evaluation.predict import Unreadable
 from wsi_pipeline.explanation.gradcam import GradCam
-from wsi_pipeline.explanation.patches import MAX_PATCHES, ExplainedPatches, Patch, find_class, tell_unreadable
+from wsi_pipeline.explanation.patches import (
+    LEAKY_NOTE,
+    MAX_PATCHES,
+    ExplainedPatches,
+    Patch,
+    find_class,
+    tell_unreadable,
+)
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.inference import Predictor, default_batch
 from wsi_pipeline.inference.devices import Device
@@ -54,6 +61,8 @@ def explain_images(
     notes = [f"images taken to be at {card.mpp:g} µm/px" if card.mpp else "images of unknown resolution"]
     if fitted:
         notes.append(f"{fitted} of {len(images)} cut or continued in white to {side} x {side} px")
+    if card.leaky:
+        notes.append(LEAKY_NOTE)
     return ExplainedPatches(
         pixels=pixels,
         evidence=cam.maps(pixels, index),

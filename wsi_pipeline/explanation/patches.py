@@ -31,6 +31,8 @@ POOL = 2000
 MAX_PATCHES = 200
 """Bound on the patches of one sheet."""
 
+LEAKY_NOTE = "the model was measured on a LEAKY split"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
@@ -212,6 +214,6 @@ def _choice(dataset: PatchDataset, count: int, pick: Pick, looked: int, seed: in
 
 def _trained(bundle: ModelBundle, dataset: PatchDataset, rows: NDArray[np.int64]) -> list[str]:
     """What a model trained on, it may know by heart."""
-    leaky = ["the model was measured on a LEAKY split"] if bundle.card.leaky else []
+    leaky = [LEAKY_NOTE] if bundle.card.leaky else []
     count = int(mark(dataset.subset(rows.tolist()), what_was_seen(bundle).train).sum())
     return [f"{count} of them trained the model, or are of cases that did", *leaky] if count else leaky

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_pipeline.errors import BundleError
+from wsi_pipeline.errors import BundleError, OutputError
 from wsi_pipeline.files import atomic_path, make_folder, write_json
 from wsi_pipeline.models.base import ModelBundle, check_sha256, file_sha256
 from wsi_pipeline.models.card import Card, Weights, read_card
@@ -31,7 +31,7 @@ SHIPPED = Path(__file__).parent / "bundles"
 def load_bundle(name: str | Path) -> ModelBundle:
     """Open a bundle: a folder (ours, one network or several; or in WSInfer's form), or a shipped one by name.
 
-    A bundle in the working directory comes before a shipped one of the same name, and a warning says so.
+    A folder in the working directory comes before a shipped bundle of the same name, and a warning says so.
 
     The weights' digest is verified here; weights are only ever read from safetensors or TorchScript, never unpickled.
 
@@ -50,10 +50,10 @@ def load_bundle(name: str | Path) -> ModelBundle:
 
 
 def _folder(name: str | Path) -> Path:
-    folder, shipped = Path(name), SHIPPED / name
-    if folder == shipped or not shipped.is_dir():
+    folder, shipped = Path(name), SHIPPED / Path(name).name
+    if folder.parent != Path() or not folder.name or not shipped.is_dir():
         return folder
-    if not (folder / CARD_FILE).exists() and not any(folder.glob("*.pt")):
+    if not folder.exists():
         return shipped
     _tell_hidden(folder)
     return folder
@@ -61,7 +61,7 @@ def _folder(name: str | Path) -> Path:
 
 @cache
 def _tell_hidden(folder: Path) -> None:
-    log.warning("%s: the bundle in this folder is used, not the shipped one of the same name", folder.absolute())
+    log.warning("%s: this folder is used, not the shipped bundle of the same name", folder.absolute())
 
 
 def _load_network(folder: Path, card: Card, weights: Weights) -> ModelBundle:
@@ -152,9 +152,11 @@ def save_ensemble(folder: str | Path, members: Sequence[ModelBundle], card: Card
 
     Raises:
         BundleError: where a member is not an ordinary bundle, or they do not fit each other.
-        OutputError: where the folder cannot be written.
+        OutputError: where the folder cannot be written, or is a member's own.
     """
     folder = Path(folder)
+    if any(member.path.resolve() == folder.resolve() for member in members):
+        raise OutputError(folder, "is one of the members itself", "Give the ensemble a folder of its own.")
     weights = {member.path: member.card.weights.file for member in members if member.card.weights}
     for member in members:
         if member.path not in weights or not (member.path / CARD_FILE).is_file():

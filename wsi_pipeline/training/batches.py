@@ -120,11 +120,16 @@ class Batches(Sampler[Any]):
 
 
 def collate(items: list[Batch | DatasetError]) -> Batch | DatasetError:
-    """A batch of items of `DecodedPatches`; the first error where one could not be decoded."""
+    """A batch of items of `DecodedPatches`; the first error where one could not be decoded.
+
+    One of several devices may have no share in a small last batch.
+    """
     good: list[Batch] = []
     for item in items:
         if isinstance(item, DatasetError):
             return item
         good.append(item)
+    if not good:
+        return torch.empty(0, dtype=torch.uint8), torch.empty(0)
     patches, targets = zip(*good, strict=True)
     return torch.stack(patches), torch.stack(targets)

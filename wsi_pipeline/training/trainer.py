@@ -7,9 +7,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wsi_pipeline.errors import TrainingError
+from wsi_pipeline.files import atomic_path, make_folder
 from wsi_pipeline.training.progress import EpochLines
 from wsi_pipeline.training.recipe import Recipe
 
@@ -49,6 +51,7 @@ def make_trainer(
         deterministic=accelerator == "cuda",  # a CPU is, and is slower when told so
         benchmark=False,
         callbacks=_callbacks(recipe, folder, validates=validates),
+        plugins=[_WholeFiles()],
         logger=[
             CSVLogger(folder / "logs", name="csv"),
             TensorBoardLogger(folder / "logs", name="tensorboard", default_hp_metric=False),
@@ -84,6 +87,31 @@ class _Averaging(WeightAveraging):
         super().setup(trainer, pl_module, stage)
 
 
+class _WholeFiles(TorchCheckpointIO):
+    """Checkpoints that replace the one before when they are whole.
+
+    Lightning moves them from the folder for temporary files, and where that is another disk, a move is a copy.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
+    ) -> None:
+        del storage_options
+        make_folder(Path(path).parent)
+        with atomic_path(Path(path)) as part:
+            torch.save(checkpoint, part)
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Remembers the best epoch also where its folder was moved since."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here, paths = Path(str(self.dirpath)), ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: str(here / Path(state_dict[name]).name) for name in paths if state_dict[name]}
+        best = {str(here / Path(path).name): value for path, value in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
+
+
 class _Patience(EarlyStopping):
     """Ends a training at once that had lost patience when it was interrupted."""
 
@@ -92,8 +120,8 @@ class _Patience(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
-def _checkpoint(folder: Path, name: str, monitor: str | None = None) -> ModelCheckpoint:
-    return ModelCheckpoint(
+def _checkpoint(folder: Path, name: str, monitor: str | None = None) -> _Checkpoint:
+    return _Checkpoint(
         folder,
         filename=name.removesuffix(".ckpt"),
         monitor=monitor,
