@@ -3,6 +3,7 @@ import pytest
 from sklearn import metrics as sk
 
 from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases, intervals
+from wsi_pipeline.scoring.metrics import score
 
 
 def cases_of(rng, count, size):
@@ -33,6 +34,24 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         low, high = bootstrap_over_cases(labels, p, cases, draws=200, seed=seed)["accuracy"]
         covered += low <= truth <= high
     assert 86 <= covered <= 100
+
+
+def test_the_interval_of_ece_is_of_the_true_one_and_not_of_what_chance_adds():
+    def drawn(seed, count):
+        rng = np.random.default_rng(seed)
+        logits = np.repeat(rng.normal(-1.5, 1.2, count), 40) + rng.normal(0, 2, 40 * count)
+        truth = 1 / (1 + np.exp(-(logits + np.repeat(rng.normal(0, 0.7, count), 40))))
+        labels = (rng.random(40 * count) < truth).astype(np.int64)
+        return labels, 1 / (1 + np.exp(-0.85 * logits)), np.repeat(np.arange(count).astype(str), 40)
+
+    labels, p, _ = drawn(12345, 20_000)
+    truth, covered = score(labels, p)["ece"], 0
+    for seed in range(40):
+        labels, p, cases = drawn(seed, 40)
+        low, high = bootstrap_over_cases(labels, p, cases, draws=100, seed=seed)["ece"]
+        assert 0 <= low <= high
+        covered += low <= truth <= high
+    assert covered >= 30  # percentile intervals cover it never
 
 
 def test_intervals_over_cases_are_wider_than_over_patches():

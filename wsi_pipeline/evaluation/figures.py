@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_pipeline.scoring.bootstrap import Interval, intervals
+from wsi_pipeline.scoring.bootstrap import LEANING, Interval, intervals
 from wsi_pipeline.scoring.curves import Reliability, reliability
 from wsi_pipeline.scoring.metrics import SCORES, Scorer, as_columns, call, confidence, confusion, log_loss, score
 
@@ -47,7 +47,7 @@ def figures(
     scorer = Scorer(labels, probabilities, threshold)
     return Figures(
         scores=scorer(),
-        interval_95=intervals(scorer, groups, draws=draws, seed=seed, progress="bootstrap"),
+        interval_95=intervals(scorer, groups, draws=draws, seed=seed, leaning=LEANING, progress="bootstrap"),
         confusion=confusion(labels, call(probabilities, threshold), probabilities.shape[1]),
     )
 

@@ -1,6 +1,6 @@
 """Intervals by bootstrap over cases: patches of a case are not independent, cases are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ Interval = tuple[float, float]
 MIN_DEFINED = 0.95
 """Part of the draws in which a measure must be defined for an interval to be given."""
 
+LEANING = ("ece",)
+"""Figures that chance makes larger, being sums of absolute differences: a draw has more of it than the cases that it is
+drawn from, and these more than the cases that they stand for. Their interval is the basic one."""
+
 
 def bootstrap_over_cases(
     labels: NDArray[np.integer],
@@ -22,7 +26,7 @@ def bootstrap_over_cases(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95 % percentile interval of each metric of `scoring.metrics.score`, drawing whole cases with replacement.
+    """95 % interval of each metric of `scoring.metrics.score`, drawing whole cases with replacement.
 
     Args:
         labels: [n], classes from 0 on.
@@ -35,7 +39,7 @@ def bootstrap_over_cases(
     Returns:
         (low, high) by metric; see `intervals` for those left out.
     """
-    return intervals(Scorer(labels, probabilities, threshold), cases, draws=draws, seed=seed)
+    return intervals(Scorer(labels, probabilities, threshold), cases, draws=draws, seed=seed, leaning=LEANING)
 
 
 def intervals(
@@ -44,15 +48,20 @@ def intervals(
     *,
     draws: int = 1000,
     seed: int = 0,
+    leaning: Collection[str] = (),
     progress: str | None = None,
 ) -> dict[str, Interval]:
     """95 % percentile intervals of anything that can be measured with weights (Efron & Tibshirani 1993).
+
+    Those of leaning figures are basic intervals (Davison & Hinkley 1997): what the draws add is taken off at both ends,
+    down to 0 at most. Such a figure leans as its draws do, so that it may lie above its interval.
 
     Args:
         measure: Takes float64 weights [n], how often each item counts, and gives its figures by name.
         cases: [n], case of each item.
         draws: How often as many cases as there are get drawn, with replacement.
         seed: Of the draws.
+        leaning: Names of figures, never below 0, that chance makes larger.
         progress: Text of a progress bar; None for none.
 
     Returns:
@@ -71,8 +80,16 @@ def intervals(
         times = np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
         for key, value in measure(times[case_of]).items():
             found.setdefault(key, []).append(value)
-    return {
+    ends = {
         key: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
         for key, values in found.items()
         if len(values) > MIN_DEFINED * draws
     }
+    leant = [key for key in leaning if key in ends]
+    figures = measure(np.ones(len(case_of))) if leant else {}
+    return ends | {key: _basic(figures[key], ends[key]) for key in leant if key in figures}
+
+
+def _basic(figure: float, ends: Interval) -> Interval:
+    low, high = (max(0.0, 2 * figure - end) for end in reversed(ends))
+    return low, high
