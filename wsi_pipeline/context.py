@@ -181,9 +181,8 @@ def _refine_mosaic(probability: NDArray[np.floating], context: Context) -> NDArr
 
 def _features(probability: NDArray[np.floating], sigmas: Sequence[float], shrink: float) -> Floats:
     """[1 + 2 sigmas, rows, cols]: own log-odds, neighbours' means, own log-odds times presence of neighbours."""
-    there = np.isfinite(probability)
-    own = np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0)
-    sums = [(_neighbours(own, sigma), _neighbours(there.astype(np.float64), sigma)) for sigma in sigmas]
+    own, there = _known(probability)
+    sums = [(_neighbours(own, sigma), _neighbours(there, sigma)) for sigma in sigmas]
     return _stack(own, sums, shrink)
 
 
@@ -194,8 +193,7 @@ def _features_of_few(
     shrink: float,
 ) -> Floats:
     """The same, [1 + 2 sigmas, n], of a few cells that may lie far apart: by their distances, without a picture."""
-    there = np.isfinite(probability)
-    own = np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0)
+    own, there = _known(probability)
     rows, cols = (np.subtract.outer(place, place) for place in cells)
     squared, farthest = rows**2 + cols**2, np.maximum(np.abs(rows), np.abs(cols))
     sums = []
@@ -204,6 +202,12 @@ def _features_of_few(
         np.fill_diagonal(weights, 0.0)
         sums.append((weights @ own, weights @ there))
     return _stack(own, sums, shrink)
+
+
+def _known(probability: NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """Log-odds, 0 where nothing is known; and 1 where something is, else 0."""
+    there = np.isfinite(probability)
+    return np.where(there, log_odds(np.where(there, probability, 0.5)), 0.0), there.astype(np.float64)
 
 
 def _stack(own: Floats, sums: Sequence[tuple[Floats, Floats]], shrink: float) -> Floats:

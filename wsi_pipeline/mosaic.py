@@ -19,6 +19,12 @@ class Mosaic:
     cells: tuple[NDArray[np.integer], NDArray[np.integer]]
     """(row, col) of each of them, from 0 on."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of the smallest grid that holds them."""
+        rows, cols = self.cells
+        return int(rows.max()) + 1, int(cols.max()) + 1
+
     def lay_out(self, values: NDArray[Value], *, empty: float) -> NDArray[Value]:
         """A picture of its patches.
 
@@ -29,8 +35,7 @@ class Mosaic:
         Returns:
             [rows, cols, ...], dtype of the values.
         """
-        shape = self.cells[0].max() + 1, self.cells[1].max() + 1, *values.shape[1:]
-        picture = np.full(shape, empty, values.dtype)
+        picture = np.full((*self.shape, *values.shape[1:]), empty, values.dtype)
         picture[self.cells] = values
         return picture
 

@@ -86,8 +86,8 @@ def _pictures(evaluation: Evaluation, case: str, mosaic: Mosaic) -> CasePictures
     colours = (colormaps[COLORMAP](probability)[..., :3] * 255).astype(np.uint8)
     return CasePictures(
         case=case,
-        width=there.shape[1],
-        height=there.shape[0],
+        width=mosaic.shape[1],
+        height=mosaic.shape[0],
         tissue=_tissue(evaluation, mosaic),
         labels=data_address(Image.fromarray(_paint(there, {LABELLED: true}))),
         probability=data_address(Image.fromarray(np.where(there[..., None], colours, 255).astype(np.uint8))),
@@ -118,7 +118,7 @@ def _tissue(evaluation: Evaluation, mosaic: Mosaic) -> str | None:
     thumbs = evaluation.patches.thumbs
     if thumbs is None:
         return None
-    rows, cols = (int(place.max()) + 1 for place in mosaic.cells)
+    rows, cols = mosaic.shape
     side = int(np.clip(MAX_CASE_PX // max(rows, cols), 1, thumbs.shape[1]))
     tiles = mosaic.lay_out(shrink(thumbs[mosaic.rows], side), empty=255)
     return data_address(Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * side, cols * side, 3)), photo=True)

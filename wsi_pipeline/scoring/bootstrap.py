@@ -85,9 +85,8 @@ def intervals(
         for key, values in found.items()
         if len(values) > MIN_DEFINED * draws
     }
-    leant = [key for key in leaning if key in ends]
-    figures = measure(np.ones(len(case_of))) if leant else {}
-    return ends | {key: _basic(figures[key], ends[key]) for key in leant if key in figures}
+    figures = measure(np.ones(len(case_of))) if leaning else {}
+    return ends | {key: _basic(figures[key], ends[key]) for key in leaning if key in ends}
 
 
 def _basic(figure: float, ends: Interval) -> Interval:

@@ -82,9 +82,7 @@ def cross_validate(
         BundleError: where a bundle to start from, or weights that must be had, cannot be read.
     """
     out = Path(out).absolute()
-    if recipe.split.kind == "published":
-        why = "is not for cross-validation: all cases would train, those of its test part too"
-        raise ConfigError("split.kind: published", why, "Train without --folds, or set split.kind to case.")
+    _check_split(recipe)
     recipe = recipe.with_split("case")
     check_free(out, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)
@@ -122,11 +120,18 @@ def cross_validate(
     return bundle
 
 
-def _open(recipe: Recipe, data: str | Path, limit: float) -> PatchDataset:
-    """The patches, or so many of them, where they can be cross-validated by case."""
+def _check_split(recipe: Recipe) -> None:
+    """Refuse what the recipe asks of its split that folds cannot give."""
     if recipe.split.compare_leaky:
         hint = "Add --set split.compare_leaky=false, or leave out --folds."
         raise ConfigError("split.compare_leaky", "is not for cross-validation", hint)
+    if recipe.split.kind == "published":
+        why = "is not for cross-validation: all cases would train, those of its test part too"
+        raise ConfigError("split.kind: published", why, "Train without --folds, or set split.kind to case.")
+
+
+def _open(recipe: Recipe, data: str | Path, limit: float) -> PatchDataset:
+    """The patches, or so many of them, where they can be cross-validated by case."""
     dataset = open_for(recipe, data)
     if dataset.group_kind == "picture":
         why = "does not tell which case a patch comes from, so it cannot be cross-validated by case"
