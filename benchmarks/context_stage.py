@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from wsi_pipeline.context import SIGMAS, fit_context, refine_points
 from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.datasets.base import PatchDataset
+from wsi_pipeline.datasets.out_of_fold import OutOfFold
 from wsi_pipeline.files import write_json
 from wsi_pipeline.scoring.calibration import Probabilities, Rows, best_threshold, cross_fit
 from wsi_pipeline.scoring.metrics import score
@@ -57,10 +58,8 @@ class Folds:
     """Out-of-fold logits of a data set's patches."""
 
     def __init__(self, dataset: PatchDataset, kept: Path) -> None:
-        found = np.load(kept)
-        if not np.array_equal(found["groups"], dataset.groups):
-            raise SystemExit(f"{kept} is of another data set than {dataset.root}")
-        self.logits, self.fold = found["logits"], found["fold"]
+        found = OutOfFold.load(kept, dataset)
+        self.logits, self.fold = found.logits, found.fold
         self.labels, self.groups = dataset.labels, dataset.groups
         self.side = dataset.patch_size.width
         self.positions = np.array([sample.position for sample in dataset.samples])

@@ -8,6 +8,8 @@ from numpy.testing import assert_array_equal
 from painted import painted
 from sklearn.metrics import roc_auc_score
 
+from wsi_pipeline.datasets import out_of_fold
+from wsi_pipeline.datasets.out_of_fold import OutOfFold
 from wsi_pipeline.errors import ConfigError, DatasetError, OutputError, TrainingError
 from wsi_pipeline.inference import Predictor
 from wsi_pipeline.scoring import calibration
@@ -39,9 +41,13 @@ def folds_by_case(dataset, count=3):
     return number % count
 
 
+def measured_by(dataset, logits, fold, *args, **more):
+    return measure_folds(OutOfFold(dataset=dataset, logits=logits, fold=fold), *args, **more)
+
+
 def test_neighbours_help_where_labels_are_contiguous():
     dataset = painted(cases=12, side=8)
-    measured = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset))
+    measured = measured_by(dataset, noisy_logits(dataset.labels), folds_by_case(dataset))
     alone, together = (measured.metrics[f"cross_validation{end}"] for end in ("_without_context", ""))
     assert together["auroc"] > alone["auroc"] + 0.1
     assert together["cases"] == 12
@@ -52,7 +58,7 @@ def test_neighbours_help_where_labels_are_contiguous():
 def test_without_context_the_figures_are_those_of_the_logits_as_they_are():
     dataset = painted(cases=12, side=8)
     logits, fold = noisy_logits(dataset.labels), folds_by_case(dataset)
-    alone = measure_folds(dataset, logits, fold).metrics["cross_validation_without_context"]
+    alone = measured_by(dataset, logits, fold).metrics["cross_validation_without_context"]
     # Each fold has a calibration of its own, which keeps the order within the fold; they hardly differ.
     assert alone["auroc"] == pytest.approx(roc_auc_score(dataset.labels, logits[:, 1] - logits[:, 0]), abs=0.01)
     assert alone["ece"] < 0.1
@@ -61,7 +67,7 @@ def test_without_context_the_figures_are_those_of_the_logits_as_they_are():
 def test_the_threshold_is_chosen_for_what_was_asked():
     dataset = painted(cases=12, side=8)
     logits, fold = noisy_logits(dataset.labels), folds_by_case(dataset)
-    measured = measure_folds(dataset, logits, fold, aim="equal_recall")
+    measured = measured_by(dataset, logits, fold, aim="equal_recall")
     assert measured.threshold.chosen == "equal recall of both classes on cross-validated patches"
     for part in measured.metrics["cross_validation"], measured.metrics["cross_validation_without_context"]:
         assert part["recall"] == pytest.approx(part["specificity"], abs=0.03)
@@ -72,7 +78,7 @@ def test_what_the_threshold_s_choice_flatters_is_told():
     dataset = painted(cases=12, side=8)
     fold = folds_by_case(dataset)
     logits = noisy_logits(dataset.labels) + 2.0 * np.stack([np.zeros(len(fold)), fold - 1], 1)
-    metrics = measure_folds(dataset, logits.astype(np.float32), fold).metrics
+    metrics = measured_by(dataset, logits.astype(np.float32), fold).metrics
     (told,) = [note for note in metrics["notes"] if "chosen on the other folds" in note]
     honest = float(told.split("balanced accuracy ")[1].split(",")[0])
     assert 0.5 < honest < metrics["cross_validation"]["balanced_accuracy"]
@@ -82,15 +88,15 @@ def test_what_the_threshold_s_choice_flatters_is_told():
 def test_a_fold_is_scored_by_what_was_fitted_on_the_others(monkeypatch):
     dataset = painted(cases=6)
     fold, seen = folds_by_case(dataset), []
-    fit = module.fit_calibration
+    fit = calibration.fit_calibration
 
     def spy(logits, labels):
         seen.append(len(labels))
         return fit(logits, labels)
 
-    for place in (module, calibration):
+    for place in (out_of_fold, calibration):
         monkeypatch.setattr(place, "fit_calibration", spy)
-    measure_folds(dataset, noisy_logits(dataset.labels), fold)
+    measured_by(dataset, noisy_logits(dataset.labels), fold)
     assert seen == [int((fold != number).sum()) for number in range(3)] + [len(dataset)]
 
 
@@ -100,7 +106,7 @@ def test_without_places_there_is_no_second_stage():
     placeless.samples = tuple(
         type(sample)(name=sample.name, label=sample.label, group=sample.group) for sample in dataset.samples
     )
-    measured = measure_folds(placeless, noisy_logits(dataset.labels), folds_by_case(dataset))
+    measured = measured_by(placeless, noisy_logits(dataset.labels), folds_by_case(dataset))
     assert measured.context is None
     assert "cross_validation_without_context" not in measured.metrics
 
@@ -120,7 +126,7 @@ def trained(tmp_path_factory):
 def test_the_bundle_holds_what_was_measured_on_unseen_cases(trained):
     dataset, _, bundle = trained
     card, kept = bundle.card, np.load(f"{bundle.path}.training/out_of_fold.npz")
-    measured = measure_folds(dataset, kept["logits"], kept["fold"])
+    measured = measured_by(dataset, kept["logits"], kept["fold"])
     assert card.metrics["cross_validation"]["auroc"] == measured.metrics["cross_validation"]["auroc"]
     assert card.context == measured.context
     assert card.bias == pytest.approx(measured.bias)
@@ -188,7 +194,7 @@ def test_a_published_split_is_not_trained_over(tmp_path):
 
 def test_a_trial_on_few_cases_is_called_one():
     dataset = painted(cases=6)
-    notes = measure_folds(dataset, noisy_logits(dataset.labels), folds_by_case(dataset), 0.1).metrics["notes"]
+    notes = measured_by(dataset, noisy_logits(dataset.labels), folds_by_case(dataset), 0.1).metrics["notes"]
     assert any("Only 6 cases: far too few" in note for note in notes)
     assert any("a trial, not a result" in note for note in notes)
 

@@ -15,6 +15,7 @@ cases. Calibration and threshold are the model's own: nothing is chosen on the d
 examples:
   wsi-pipeline evaluate --model idc-resnet18 --data IDC_regular_ps50_idx5.zip --unseen --json figures.json
   wsi-pipeline evaluate --model my-bundle --data patches/ --whole-slide --report report.html
+  wsi-pipeline evaluate --model mine/ --data patches/ --out-of-fold mine.training/out_of_fold.npz --report cv.html
 
 exit status: 0 all well (patches that cannot be read are listed), 1 the network or the output failed, 2 wrong usage or
 data that do not fit the model"""
@@ -51,6 +52,13 @@ def _add_data(group: Any) -> None:
     group.add_argument("--cases", type=Path, metavar="FILE", help="text file of the cases to take, one a line")
     group.add_argument(
         "--unseen", action="store_true", help="leave out cases that trained the model or chose its threshold"
+    )
+    group.add_argument(
+        "--out-of-fold",
+        type=Path,
+        metavar="FILE",
+        help="judge the cross-validation that made the model: out_of_fold.npz of its training with --folds; each patch "
+        "is scored by the network that did not see its case, and no network runs",
     )
     group.add_argument(
         "--whole-slide", action="store_true", help="also put cases together again and compare maps with labels"
@@ -96,6 +104,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         whole_slide=args.whole_slide,
         cases=cases,
         unseen=args.unseen,
+        out_of_fold=args.out_of_fold,
         thumbs=args.whole_slide and args.report is not None,
         device=args.device,
         batch_size=args.batch_size,

@@ -137,7 +137,7 @@ def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:
             strict=False,
         )
         if args.unseen:
-            dataset = select(dataset, what_was_seen(bundle), Options(unseen=True))
+            dataset = dataset.subset(select(dataset, what_was_seen(bundle), Options(unseen=True)).tolist())
         found = explain_patches(
             bundle,
             dataset,

@@ -6,6 +6,7 @@ from wsi_pipeline.context import refine_points
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
 from wsi_pipeline.evaluation.figures import Figures, figures, figures_by_case
+from wsi_pipeline.evaluation.held_out import held_out_patches
 from wsi_pipeline.evaluation.maps import Overlaps, measure_overlaps
 from wsi_pipeline.evaluation.match import check_geometry, class_order, map_labels
 from wsi_pipeline.evaluation.notes import warnings_of
@@ -14,13 +15,17 @@ from wsi_pipeline.evaluation.result import Evaluation, Options, Patches, Probabi
 from wsi_pipeline.inference import Predictor, choose_device, default_batch
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.seen import Seen, mark, what_was_seen
+from wsi_pipeline.scoring.calibration import Rows
 from wsi_pipeline.scoring.metrics import call
+
+NOTHING_SEEN = Seen(known=True, leaky=False, train=frozenset(), validation=frozenset())
 
 
 def evaluate(bundle: ModelBundle, dataset: PatchDataset, options: Options | None = None) -> Evaluation:
     """Measure a bundle on labelled patches.
 
-    Nothing is fitted or chosen on these patches: calibration, threshold and second stage are the bundle's own.
+    Nothing is fitted or chosen on these patches: calibration, threshold and second stage are the bundle's own. With
+    `Options.out_of_fold` the bundle's cross-validation is measured instead, see `held_out_patches`.
 
     Args:
         bundle: The model.
@@ -31,18 +36,23 @@ def evaluate(bundle: ModelBundle, dataset: PatchDataset, options: Options | None
         ConfigError: where an option is out of its range or the device is not there.
         ResolutionError: where the patches are not of the bundle's size or resolution.
         DatasetError: where classes do not match, no case is left, or no patch can be read.
-        BundleError: where the context is asked for and the bundle has none.
+        BundleError: where the context is asked for and the bundle has none, or it was not cross-validated.
         InferenceError: where the network fails.
     """
     options = options or Options()
     _check_options(bundle, options)
     check_geometry(bundle.card, dataset)
-    seen = what_was_seen(bundle)
-    return measure(bundle, predict(bundle, select(dataset, seen, options), seen, options), seen, options)
+    seen = what_was_seen(bundle) if options.out_of_fold is None else NOTHING_SEEN
+    rows = select(dataset, seen, options)
+    if options.out_of_fold is None:
+        patches = predict(bundle, dataset.subset(rows.tolist()), seen, options)
+    else:
+        patches = held_out_patches(bundle, dataset, rows, options)
+    return measure(bundle, patches, seen, options)
 
 
-def select(dataset: PatchDataset, seen: Seen, options: Options) -> PatchDataset:
-    """The cases asked for; with `unseen` no case of which any patch was seen.
+def select(dataset: PatchDataset, seen: Seen, options: Options) -> Rows:
+    """Indices of the patches of the cases asked for; with `unseen` of no case of which any patch was seen.
 
     Raises:
         DatasetError: where none is left.
@@ -58,7 +68,7 @@ def select(dataset: PatchDataset, seen: Seen, options: Options) -> PatchDataset:
         kept &= ~np.isin(groups, groups[before])
         if not kept.any():
             raise DatasetError(dataset.root, "holds no case that the model has not seen", "Leave out --unseen.")
-    return dataset if kept.all() else dataset.subset(np.flatnonzero(kept).tolist())
+    return np.flatnonzero(kept)
 
 
 def predict(bundle: ModelBundle, dataset: PatchDataset, seen: Seen, options: Options) -> Patches:
@@ -131,6 +141,10 @@ def _check_options(bundle: ModelBundle, options: Options) -> None:
     if options.threshold is not None and len(bundle.card.class_names) > 2:
         why = f"is not used for {len(bundle.card.class_names)} classes: the most probable one is called"
         raise ConfigError("threshold", why, "Leave out --threshold.")
+    for option in ("tta", "unseen"):
+        if options.out_of_fold is not None and getattr(options, option):
+            why = "means nothing with --out-of-fold: logits were kept, each by a network that had not seen the case"
+            raise ConfigError(option, why, f"Leave out --{option}.")
     if options.context and bundle.card.context is None:
         raise BundleError(bundle.path, "has no second stage over the neighbourhood", "Leave out --context.")
 

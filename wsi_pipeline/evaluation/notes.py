@@ -14,9 +14,19 @@ NAMES_SHOWN = 3
 
 def warnings_of(card: Card, patches: Patches, seen: Seen, options: Options) -> Iterator[str]:
     """Sentences, the gravest first."""
+    if options.out_of_fold is not None:
+        yield from _of_cross_validation(card)
     yield from _of_seen(patches, seen)
     yield from _of_data(card, patches)
     yield from _of_options(card, patches, options)
+
+
+def _of_cross_validation(card: Card) -> Iterator[str]:
+    yield (
+        "CROSS-VALIDATED: each patch was scored by a network that had not seen its case, calibrated and refined by "
+        "what was fitted on the other folds. The bundle's own network, trained on all cases, is not measured here."
+    )
+    yield from card.metrics.get("notes", ())
 
 
 def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:

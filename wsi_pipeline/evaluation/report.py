@@ -66,6 +66,7 @@ def _head(evaluation: Evaluation) -> dict[str, Any]:
         "positive": card.positive_class,
         "refined": evaluation.patches.refined,
         "tta": evaluation.options.tta,
+        "cross_validated": evaluation.options.out_of_fold is not None,
         "draws": evaluation.options.draws,
         "unit": evaluation.patches.unit,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Options:
     """These cases only."""
     unseen: bool = False
     """Only cases that neither trained the model nor chose its threshold."""
+    out_of_fold: Path | None = None
+    """Logits that a training with ``--folds`` kept: measured instead of what the bundle's own network says."""
     thumbs: bool = False
     """Keep a small picture of each patch, for the report's maps."""
     device: str = "auto"
@@ -75,7 +78,7 @@ class Patches:
     unreadable: tuple[Unreadable, ...]
     """Not among the rows."""
     computed: Mapping[str, str]
-    """The engine and the precision that computed them."""
+    """The engine and the precision that computed them; nothing where they were kept."""
 
     @property
     def positions(self) -> NDArray[np.int64] | None:
@@ -199,6 +202,7 @@ class Evaluation:
             "tta": options.tta,
             **self.patches.computed,
             "unseen": options.unseen,
+            "out_of_fold": None if options.out_of_fold is None else str(options.out_of_fold),
             "cases_chosen": options.cases is not None,
             "bootstrap_draws": options.draws,
             "bootstrap_seed": options.seed,

@@ -7,6 +7,7 @@ the same recipe, so on new cases it should do no worse than the card says.
 """
 
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import ThresholdAim
-from wsi_pipeline.context import Context, fit_context, refine_points
 from wsi_pipeline.datasets import check_readable
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.check import describe
+from wsi_pipeline.datasets.out_of_fold import LOGITS_FILE, OutOfFold
 from wsi_pipeline.datasets.splits import Split, folds, limit_samples
 from wsi_pipeline.errors import ConfigError, DatasetError
-from wsi_pipeline.files import atomic_path
 from wsi_pipeline.models.bundle import ModelBundle
 from wsi_pipeline.models.card import Threshold
-from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, cross_fit, fit_calibration
+from wsi_pipeline.scoring.calibration import AIMS, Probabilities, best_threshold
 from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
 from wsi_pipeline.training.measuring import (
@@ -32,7 +32,6 @@ from wsi_pipeline.training.measuring import (
     Measured,
     describe_metrics,
     draft_bundle,
-    may_have_context,
     predict_logits,
     scores,
 )
@@ -43,7 +42,6 @@ from wsi_pipeline.training.train import build_and_fit, check_free, open_for
 from wsi_pipeline.training.trainer import Device, choose_device
 
 log = logging.getLogger(__name__)
-Floats = NDArray[np.float32]
 
 
 def cross_validate(
@@ -105,9 +103,9 @@ def cross_validate(
         if is_helper():
             build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
             raise SystemExit(0)
-        with atomic_path(folder / "out_of_fold.npz") as part, part.open("wb") as file:
-            np.savez(file, logits=logits, fold=fold, labels=dataset.labels, groups=dataset.groups)
-        measured = measure_folds(dataset, logits, fold, limit, recipe.threshold)
+        kept = OutOfFold(dataset=dataset, logits=logits, fold=fold)
+        kept.save(folder / LOGITS_FILE)
+        measured = measure_folds(kept, limit, recipe.threshold)
         log.info("%s", describe_metrics(measured.metrics))
         log.info("Now all %d patches train the network that ships", len(dataset))
         start, fitted = build_and_fit(dataset, every, None, recipe, folder=folder / "all", device=device)
@@ -117,6 +115,10 @@ def cross_validate(
         where = {case: int(n) for case, n in zip(dataset.groups.tolist(), fold, strict=True)}
         bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts, folds=where)
         tidy(folder)
+        if limit == 1 and not recipe.data.subset:
+            words = ["--model", out, "--data", dataset.root, "--out-of-fold", folder / LOGITS_FILE]
+            command = shlex.join(map(str, [*words, "--report", "cross-validation.html"]))
+            log.info("Curves, cases and patches of the cross-validation: wsi-pipeline evaluate %s", command)
     return bundle
 
 
@@ -142,44 +144,32 @@ def _open(recipe: Recipe, data: str | Path, limit: float) -> PatchDataset:
     return limit_samples(dataset, limit, recipe.split.seed)
 
 
-def measure_folds(
-    dataset: PatchDataset,
-    logits: Floats,
-    fold: NDArray[np.int64],
-    limit: float = 1.0,
-    aim: ThresholdAim = "balanced_accuracy",
-) -> Measured:
+def measure_folds(kept: OutOfFold, limit: float = 1.0, aim: ThresholdAim = "balanced_accuracy") -> Measured:
     """Calibration, second stage and threshold from out-of-fold logits, and what they are worth, cross-fitted.
 
-    The second stage is fitted where there are two classes and the places of the patches are known.
+    The second stage is fitted where the places of the patches are known.
 
     Args:
-        dataset: The patches.
-        logits: float32 [n, classes], each from a network that did not see the patch's case.
-        fold: [n], in which fold each patch was held out.
+        kept: The logits.
         limit: Fraction of the patches that were used: a trial is called one.
         aim: What the threshold is chosen for.
     """
-    positive = dataset.class_names.index(dataset.positive_class)
-    labels, groups = dataset.labels, dataset.groups
-    stages = _Stages(dataset, positive)
-    first, final = cross_fit(logits, labels, fold, stages.refit)
-    temperature, bias = fit_calibration(logits, labels)
-    context = stages.fit(calibrate(logits, temperature, bias), np.arange(len(labels)))
-    truth = (labels == positive).astype(np.int64)
+    dataset, truth, groups = kept.dataset, kept.truth, kept.dataset.groups
+    first, final = kept.cross_fitted()
+    temperature, bias, context = kept.fit()
     value = best_threshold(truth, final, aim)
     metrics: dict[str, Any] = {
         "split": "case",
         "leaky": False,
         "unit": dataset.group_kind,
         "notes": [
-            *_notes(dataset, len(np.unique(fold)), limit),
-            *_with_thresholds_of_others(truth, final, fold, aim),
+            *_notes(dataset, kept.folds, limit),
+            *_with_thresholds_of_others(truth, final, kept.fold, aim),
         ],
         "cross_validation": scores(truth, final, groups, value, 1),
     }
     if context is not None:
-        alone = first[:, positive]
+        alone = first[:, kept.positive]
         metrics["cross_validation_without_context"] = scores(truth, alone, groups, best_threshold(truth, alone, aim), 1)
     return Measured(
         temperature=temperature,
@@ -203,7 +193,7 @@ def _notes(dataset: PatchDataset, count: int, limit: float) -> list[str]:
 
 
 def _with_thresholds_of_others(
-    truth: NDArray[np.int64], probability: Floats, fold: NDArray[np.int64], aim: ThresholdAim
+    truth: NDArray[np.int64], probability: Probabilities, fold: NDArray[np.int64], aim: ThresholdAim
 ) -> Iterator[str]:
     """What the threshold's choice on all folds flatters: each fold called from a threshold of the other ones."""
     called = np.empty(len(truth), np.float32)
@@ -218,30 +208,3 @@ def _with_thresholds_of_others(
         "Each fold called from a threshold that was chosen on the other folds: balanced accuracy "
         f"{found['balanced_accuracy']:.3f}, F1 {found['f1']:.3f}."
     )
-
-
-class _Stages:
-    """The second stage for the patches of one data set, where it can have one."""
-
-    def __init__(self, dataset: PatchDataset, positive: int) -> None:
-        places = [sample.position for sample in dataset.samples]
-        self._possible = may_have_context(dataset)
-        self._positions = np.array([place or (0, 0) for place in places], np.int64)
-        self._cases, self._positive, self._side = dataset.cases, positive, dataset.patch_size.width
-        self._truth = (dataset.labels == positive).astype(np.int64)
-
-    def fit(self, probabilities: Floats, rows: NDArray[np.intp]) -> Context | None:
-        if not self._possible:
-            return None
-        place = self._positions[rows], self._cases[rows]
-        return fit_context(probabilities[:, self._positive], self._truth[rows], *place, self._side)
-
-    def refit(self, known: Floats, others: NDArray[np.intp], new: Floats, held_out: NDArray[np.intp]) -> Floats:
-        """See `cross_fit`."""
-        return self.apply(new, held_out, self.fit(known, others))
-
-    def apply(self, probabilities: Floats, rows: NDArray[np.intp], context: Context | None) -> Floats:
-        first = probabilities[:, self._positive]
-        if context is None:
-            return first
-        return refine_points(first, self._positions[rows], self._cases[rows], self._side, context)

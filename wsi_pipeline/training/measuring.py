@@ -14,6 +14,7 @@ from wsi_pipeline.context import Context
 from wsi_pipeline.datasets.ahead import read_ahead
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.broken import all_in_one
+from wsi_pipeline.datasets.out_of_fold import may_have_context
 from wsi_pipeline.datasets.splits import Split
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.inference import Predictor, default_batch
@@ -214,11 +215,6 @@ def _notes(dataset: PatchDataset, split: Split, recipe: Recipe) -> list[str]:
 def _chosen(recipe: Recipe) -> str:
     epoch = recipe.optimisation.keep == "best" or recipe.optimisation.patience is not None
     return "Calibration, threshold and the epoch that is kept" if epoch else "Calibration and threshold"
-
-
-def may_have_context(dataset: PatchDataset) -> bool:
-    """Whether a second stage can be fitted: there are two classes, and the places of the patches are known."""
-    return len(dataset.class_names) == 2 and all(sample.position is not None for sample in dataset.samples)
 
 
 def describe_metrics(metrics: Mapping[str, Any]) -> str:
