@@ -42,12 +42,13 @@ def evaluate(bundle: ModelBundle, dataset: PatchDataset, options: Options | None
     options = options or Options()
     _check_options(bundle, options)
     check_geometry(bundle.card, dataset)
-    seen = what_was_seen(bundle) if options.out_of_fold is None else NOTHING_SEEN
+    kept = options.out_of_fold
+    seen = what_was_seen(bundle) if kept is None else NOTHING_SEEN
     rows = select(dataset, seen, options)
-    if options.out_of_fold is None:
+    if kept is None:
         patches = predict(bundle, dataset.subset(rows.tolist()), seen, options)
     else:
-        patches = held_out_patches(bundle, dataset, rows, options)
+        patches = held_out_patches(bundle, dataset, kept, rows, options)
     return measure(bundle, patches, seen, options)
 
 

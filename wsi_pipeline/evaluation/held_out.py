@@ -22,7 +22,7 @@ TOLERANCE = 0.001
 """Of the AUROC, which the fits' last digits may move, to be that of the card."""
 
 
-def held_out_patches(bundle: ModelBundle, dataset: PatchDataset, rows: Rows, options: Options) -> Patches:
+def held_out_patches(bundle: ModelBundle, dataset: PatchDataset, kept: Path, rows: Rows, options: Options) -> Patches:
     """What the networks of a cross-validation said of the patches that each had not seen.
 
     Calibration and second stage of each patch are those that were fitted on the other folds.
@@ -30,14 +30,14 @@ def held_out_patches(bundle: ModelBundle, dataset: PatchDataset, rows: Rows, opt
     Args:
         bundle: That was made by this cross-validation.
         dataset: All its patches.
-        rows: Those to give.
-        options: Its `out_of_fold` is the file; `context` and `thumbs` count too.
+        kept: The file with its logits.
+        rows: The patches to give.
+        options: `context` and `thumbs` count.
 
     Raises:
         DatasetError: where the file cannot be read, or is of other patches or of another bundle.
         BundleError: where the bundle was not cross-validated.
     """
-    kept = Path(options.out_of_fold or "")
     found = OutOfFold.load(kept, dataset)
     first, final = found.cross_fitted()
     _check_same(bundle, final, found, kept)

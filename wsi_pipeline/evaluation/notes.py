@@ -26,7 +26,7 @@ def _of_cross_validation(card: Card) -> Iterator[str]:
         "CROSS-VALIDATED: each patch was scored by a network that had not seen its case, calibrated and refined by "
         "what was fitted on the other folds. The bundle's own network, trained on all cases, is not measured here."
     )
-    yield from card.metrics.get("notes", ())
+    yield from (f"The card says of all its cases: {note}" for note in card.metrics.get("notes", ()))
 
 
 def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:
