@@ -62,7 +62,7 @@ class Folds:
         self.logits, self.fold = found.logits, found.fold
         self.labels, self.groups = dataset.labels, dataset.groups
         self.side = dataset.patch_size.width
-        self.positions = np.array([sample.position for sample in dataset.samples])
+        self.positions = dataset.positions
 
     def probability(
         self, rows: NDArray[np.intp], variant: dict[str, object] | None, side: int | None = None

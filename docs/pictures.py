@@ -84,7 +84,7 @@ class Viewer:
     """The viewer in a browser."""
 
     def __init__(self, browser: Browser, url: str) -> None:
-        self.page: Page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type] # a TypedDict of the same keys
+        self.page: Page = browser.new_page(viewport=SIZE)
         self.page.set_default_timeout(WAIT_MS)
         self._url = url
         with urlopen(f"{url}api/run") as answer:

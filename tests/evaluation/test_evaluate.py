@@ -247,7 +247,7 @@ def test_maps_are_what_a_refined_map_is(tmp_path):
     dataset = some_patches()
     found = run(red_bundle(tmp_path, context=CONTEXT), dataset)
     patches = found.patches
-    for mosaic in mosaics(patches.positions, patches.cases, 50):
+    for mosaic in mosaics(patches.dataset.positions, patches.cases, 50):
         raw, refined = (
             mosaic.lay_out(probability[mosaic.rows, 1], empty=np.nan)
             for probability in (patches.calibrated, patches.shipped)

@@ -163,7 +163,7 @@ def test_a_run_on_the_same_patches_gives_the_same_map(bundle, data, tmp_path):
     pipeline.run([str(data)], tmp_path / "run", settings)
     found = evaluate(load_bundle(bundle), open_dataset(data), Options(device="cpu", draws=0))
     patches = found.patches
-    for mosaic in mosaics(patches.positions, patches.cases, 50):
+    for mosaic in mosaics(patches.dataset.positions, patches.cases, 50):
         expected = mosaic.lay_out(patches.shipped[mosaic.rows, 1], empty=np.nan)
         (folder,) = tmp_path.glob(f"run/*{patches.cases[mosaic.rows[0]]}*/heatmap.zarr")
         probability = Heatmap.open(folder).probability("IDC")

@@ -1,5 +1,7 @@
 """The cross-validation that made a bundle, measured from the logits that it kept."""
 
+import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def bundle(data):
 
 
 def options(kept, **more):
-    return Options(**{"draws": 20, "device": "cpu", "out_of_fold": kept} | more)
+    return Options(**{"draws": 20, "out_of_fold": kept} | more)
 
 
 def test_the_figures_are_those_of_the_card_and_no_network_runs(bundle, data, kept, monkeypatch):
@@ -65,6 +67,7 @@ def test_the_figures_are_those_of_the_card_and_no_network_runs(bundle, data, kep
         bundle.card.metrics["cross_validation"]["balanced_accuracy"], abs=1e-4
     )
     assert found["seen_in_training"]["patches"] == 0
+    assert found["seen_in_validation"]["patches"] == len(data)  # the threshold was chosen on them
     assert found["options"]["out_of_fold"] == str(kept)
     assert "engine" not in found["options"]
 
@@ -73,7 +76,9 @@ def test_what_it_is_is_said_everywhere(bundle, data, kept):
     found = evaluate(bundle, data, options(kept))
     for text in (as_text(found), render(found)):
         assert "CROSS-VALIDATED" in text
-        assert "chosen on all folds together" in text
+        assert "calibrated and refined by what was fitted on the other folds" in text
+        assert "The threshold was chosen on all folds together, these patches among them" in text
+        assert "SEEN BEFORE" not in text
     page = render(found)
     assert "idc-resnet18, cross-validated: how good" in page
     assert "nothing was fitted" not in page
@@ -93,6 +98,8 @@ def test_without_context_each_patch_stands_alone(bundle, data, kept):
     found = evaluate(bundle, data, options(kept, context=False))
     margin = np.diff(OutOfFold.load(kept, data).logits, axis=1)[:, 0]
     assert not found.patches.refined
+    assert "calibrated by what was fitted on the other folds" in as_text(found)
+    assert "chosen on the other folds" not in as_text(found)  # the card's note is of the refined map
     # Each fold has a calibration of its own, which keeps the order within the fold.
     assert found.figures.scores["auroc"] == pytest.approx(roc_auc_score(data.labels, margin), abs=0.01)
 
@@ -122,38 +129,136 @@ def test_a_file_goes_there_and_back(data, kept):
     assert found.folds == 3
 
 
-def test_two_classes_in_either_order_have_the_same_probabilities(data):
-    kept = out_of_fold(data)
-    turned = painted(cases=12, side=8, patch=50)
-    turned.class_names = ("IDC", "non-IDC")
-    turned.samples = tuple(replace(sample, label=1 - sample.label) for sample in turned.samples)
-    first, final = OutOfFold(dataset=turned, logits=kept.logits[:, ::-1], fold=kept.fold).cross_fitted()
-    assert_allclose(first[:, ::-1], kept.cross_fitted()[0], atol=1e-4)
-    assert_allclose(final, kept.cross_fitted()[1], atol=1e-4)
+def test_two_classes_in_either_order_have_the_same_figures(bundle, data, kept, tmp_path):
+    found, other = out_of_fold(data), painted(cases=12, side=8, patch=50)
+    other.class_names = ("IDC", "non-IDC")
+    other.samples = tuple(replace(sample, label=1 - sample.label) for sample in other.samples)
+    turned = OutOfFold(dataset=other, logits=found.logits[:, ::-1], fold=found.fold)
+    turned.save(tmp_path / "turned.npz")
+    temperature, bias, _ = turned.fit()
+    names = {"class_names": other.class_names, "temperature": temperature, "bias": bias}
+    own = replace(bundle, card=bundle.card.model_copy(update=names))
+    figures = evaluate(own, other, options(tmp_path / "turned.npz"))
+    assert figures.patches.labels.tolist() == data.labels.tolist()
+    assert_allclose(figures.patches.shipped, evaluate(bundle, data, options(kept)).patches.shipped, atol=1e-3)
+
+
+def test_a_threshold_of_ones_own_was_chosen_on_no_fold(bundle, data, kept):
+    found = evaluate(bundle, data, options(kept, threshold=0.9))
+    p, called = found.patches.shipped[:, 1], found.figures.confusion[:, 1].sum()
+    assert called == (p >= 0.9).sum()
+    assert found.as_json()["seen_in_validation"]["patches"] == 0
+    assert "chosen on all folds together" not in as_text(found)
+
+
+def test_without_places_each_patch_stands_alone(bundle, data, tmp_path):
+    placeless = painted(cases=12, side=8, patch=50)
+    placeless.samples = tuple(replace(sample, position=None) for sample in placeless.samples)
+    kept = OutOfFold(dataset=placeless, logits=out_of_fold(data).logits, fold=out_of_fold(data).fold)
+    kept.save(tmp_path / "kept.npz")
+    card = bundle.card.model_copy(update={"context": None, "metrics": measure_folds(kept).metrics})
+    found = evaluate(replace(bundle, card=card), placeless, options(tmp_path / "kept.npz"))
+    assert found.without_context is None
+    assert found.figures.scores["auroc"] == pytest.approx(card.metrics["cross_validation"]["auroc"], abs=1e-4)
+
+
+def test_cases_are_chosen_by_patient_or_by_case(bundle, data, tmp_path):
+    patients = painted(cases=12, side=8, patch=50)
+    patients.samples = tuple(
+        replace(sample, group=f"P{int(sample.group[4:]) // 2}", case=sample.group) for sample in patients.samples
+    )
+    _, patient = np.unique(patients.groups, return_inverse=True)
+    kept = OutOfFold(dataset=patients, logits=out_of_fold(data).logits, fold=patient % 3)
+    kept.save(tmp_path / "kept.npz")
+    temperature, bias, context = kept.fit()
+    fitted = {"temperature": temperature, "bias": bias, "context": context}
+    own = replace(bundle, card=bundle.card.model_copy(update=fitted))
+    for asked, cases in (("P2", {"case4", "case5"}), ("case5", {"case5"})):
+        found = evaluate(own, patients, options(tmp_path / "kept.npz", cases={asked}))
+        assert set(found.per_case) == cases
+
+
+def changed(path, kept, **arrays):
+    """A copy of a file with other arrays; None leaves one out."""
+    with np.load(kept) as found:
+        values = {key: found[key] for key in found.files} | arrays
+    np.savez(path, **{key: value for key, value in values.items() if value is not None})
+    return path
+
+
+def test_files_of_before_names_were_kept_are_known_by_labels_and_cases(data, kept, tmp_path):
+    found = OutOfFold.load(changed(tmp_path / "old.npz", kept, names=None), data)
+    assert_array_equal(found.logits, out_of_fold(data).logits)
+    flipped = changed(tmp_path / "flipped.npz", kept, names=None, labels=1 - data.labels)
+    with pytest.raises(
+        DatasetError, match=r"of other patches than painted: the labels of 0/0-0\.png are 0 there and 1"
+    ):
+        OutOfFold.load(flipped, data)
 
 
 def test_what_does_not_belong_together_is_refused(bundle, data, kept, tmp_path):
-    with pytest.raises(DatasetError, match=r"is of 768 patches that are not the 704 of painted.*all of them"):
+    with pytest.raises(DatasetError, match=r"is of 768 patches, painted holds 704.*all of them"):
         evaluate(bundle, painted(cases=11, side=8, patch=50), options(kept))
+    renamed = changed(tmp_path / "renamed.npz", kept, names=np.roll([s.name.split("/")[1] for s in data.samples], 1))
+    with pytest.raises(DatasetError, match=r"the names of 0/0-0\.png are 7-7\.png there and 0-0\.png here"):
+        evaluate(bundle, data, options(renamed))
     bare = replace(bundle, card=bundle.card.model_copy(update={"metrics": {}}))
     with pytest.raises(BundleError, match=r"was not cross-validated.*Leave out --out-of-fold"):
         evaluate(bare, data, options(kept))
     out_of_fold(data, seed=1).save(tmp_path / "other.npz")
-    with pytest.raises(DatasetError, match=r"other\.npz.*gives an AUROC of 0\.\d{4}, the card of idc-resnet18 says"):
+    with pytest.raises(DatasetError, match=r"other\.npz.*the card of idc-resnet18 says.*it is of another training"):
         evaluate(bundle, data, options(tmp_path / "other.npz"))
+    louder = changed(tmp_path / "louder.npz", kept, logits=2 * out_of_fold(data).logits)  # the same AUROC
+    with pytest.raises(DatasetError, match="it is of another training"):
+        evaluate(bundle, data, options(louder))
+    swapped = painted(cases=12, side=8, patch=50)
+    swapped.positive_class = "non-IDC"
+    with pytest.raises(DatasetError, match="calls 'non-IDC' positive, the model idc-resnet18 'IDC'"):
+        evaluate(bundle, swapped, options(kept))
+
+
+def test_what_is_no_such_file_is_refused(bundle, data, kept, tmp_path):
     (tmp_path / "torn.npz").write_bytes(kept.read_bytes()[:2000])
     np.savez(tmp_path / "few.npz", logits=np.zeros((3, 2)))
-    for name in ("torn.npz", "few.npz", "none.npz"):
+    np.save(tmp_path / "bare.npy", np.zeros((3, 2)))
+    for name in ("torn.npz", "few.npz", "bare.npy", "none.npz"):
         with pytest.raises(DatasetError, match=r"cannot be read.*out_of_fold\.npz of a training with --folds"):
             evaluate(bundle, data, options(tmp_path / name))
-    with pytest.raises(DatasetError, match=r"has 768 patches; the logits are \(768, 3\)"):
-        OutOfFold(dataset=data, logits=np.zeros((768, 3), np.float32), fold=np.zeros(768, np.int64))
+    fold = np.arange(len(data)) % 3
+    for arrays, why in (
+        ({"logits": np.zeros((768, 3), np.float32)}, r"has 768 patches; the logits are \(768, 3\)"),
+        ({"fold": 0 * fold}, "was cross-validated in 1 folds"),
+        ({"fold": fold}, "has patches of the case case0 in several folds"),
+    ):
+        with pytest.raises(DatasetError, match=why):
+            OutOfFold.load(changed(tmp_path / "odd.npz", kept, **arrays), data)
 
 
-@pytest.mark.parametrize("option", ["tta", "unseen"])
-def test_what_means_nothing_is_refused(bundle, data, kept, option):
-    with pytest.raises(ConfigError, match=f"means nothing with --out-of-fold.*Leave out --{option}"):
-        evaluate(bundle, data, options(kept, **{option: True}))
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("tta", True), ("unseen", True), ("device", "cpu"), ("batch_size", 8), ("engine", "torch"), ("precision", "bf16")],
+)
+def test_what_means_nothing_is_refused(bundle, data, kept, option, value):
+    name = option.replace("_", "-")
+    with pytest.raises(ConfigError, match=f"means nothing with --out-of-fold.*Leave out --{name}"):
+        evaluate(bundle, data, options(kept, **{option: value}))
+
+
+def test_the_command_that_a_training_prints_gives_the_figures_of_its_card(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_idc(tmp_path / "some patches", cases=6)
+    settings = ("optimisation.epochs=1", "optimisation.batch_size=16", "data.layout=idc")
+    words = ["--data", str(data), "--out", "mine", "--folds", "2", "--device", "cpu"]
+    assert main(["train", "idc-cnn", *words, *(word for value in settings for word in ("--set", value))]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "wsi-pipeline evaluate" in line]
+    command = shlex.split(line.split("wsi-pipeline ", 1)[1])
+    assert command[-4:] == ["--layout", "idc", "--report", "cross-validation.html"]
+    assert main([*command, "--json", "figures.json", "--draws", "20"]) == 0
+    told = load_bundle(tmp_path / "mine").card.metrics["cross_validation"]
+    figures = json.loads(Path("figures.json").read_text())
+    for key in ("auroc", "balanced_accuracy", "f1", "ece"):
+        assert figures[key] == pytest.approx(told[key], abs=1e-4)
+    assert "CROSS-VALIDATED" in Path("cross-validation.html").read_text(encoding="utf-8")
 
 
 def test_the_command_names_the_file_that_it_cannot_read(tmp_path, capsys):

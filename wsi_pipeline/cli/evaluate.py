@@ -10,7 +10,8 @@ from wsi_pipeline.errors import ConfigError, OutputError
 
 _EPILOG = """\
 The figures are printed; files are written only where --json and --report say so. Intervals are 95 %, by bootstrap over
-cases. Calibration and threshold are the model's own: nothing is chosen on the data that are evaluated.
+cases. Calibration and threshold are the model's own: nothing is chosen on the data that are evaluated (with
+--out-of-fold the threshold was).
 
 examples:
   wsi-pipeline evaluate --model idc-resnet18 --data IDC_regular_ps50_idx5.zip --unseen --json figures.json

@@ -96,5 +96,11 @@ class PatchDataset(ABC):
         """[n]: in whose image each sample's position lies; the same as `groups` but where patients have several."""
         return np.array([sample.case or sample.group for sample in self.samples], np.str_)
 
+    @property
+    def positions(self) -> NDArray[np.int64] | None:
+        """[n, 2]: (x, y) of each sample in its case's image; None where not all are known."""
+        places = [sample.position for sample in self.samples]
+        return None if None in places else np.array(places, np.int64).reshape(-1, 2)
+
     def __len__(self) -> int:
         return len(self.samples)

@@ -6,7 +6,7 @@ fitted on the other folds of each patch they give the figures that a model may b
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,7 +24,7 @@ LOGITS_FILE = "out_of_fold.npz"
 
 def may_have_context(dataset: PatchDataset) -> bool:
     """Whether a second stage can be fitted: there are two classes, and the places of the patches are known."""
-    return len(dataset.class_names) == 2 and all(sample.position is not None for sample in dataset.samples)
+    return len(dataset.class_names) == 2 and dataset.positions is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class OutOfFold:
     """The logits of all patches of a data set of two classes.
 
     Raises:
-        DatasetError: where there are not as many as patches, or of other than the two classes.
+        DatasetError: where there are not as many as patches, of other than two classes, of fewer than two folds, or
+            where a case was divided.
     """
 
     dataset: PatchDataset
@@ -42,9 +43,17 @@ class OutOfFold:
     """[n]: in which fold each patch was held out."""
 
     def __post_init__(self) -> None:
-        if self.logits.shape != (len(self.dataset), 2) or self.fold.shape != (len(self.dataset),):
-            why = f"has {len(self.dataset):,} patches; the logits are {self.logits.shape}, the folds {self.fold.shape}"
-            raise DatasetError(self.dataset.root, why, "Give the data that were cross-validated.")
+        dataset, hint = self.dataset, "Give the file and the data of one cross-validation by case."
+        if self.logits.shape != (len(dataset), 2) or self.fold.shape != (len(dataset),):
+            why = f"has {len(dataset):,} patches; the logits are {self.logits.shape}, the folds {self.fold.shape}"
+            raise DatasetError(dataset.root, why, hint)
+        if self.folds < 2:
+            raise DatasetError(dataset.root, f"was cross-validated in {self.folds} folds", hint)
+        pairs = np.unique(np.stack([np.unique(dataset.groups, return_inverse=True)[1], self.fold]), axis=1)[0]
+        if len(pairs) > len(np.unique(pairs)):
+            case = np.unique(dataset.groups)[pairs[:-1][np.diff(pairs) == 0][0]]
+            why = f"has patches of the {dataset.group_kind} {case} in several folds"
+            raise DatasetError(dataset.root, why, hint)
 
     @classmethod
     def load(cls, path: str | Path, dataset: PatchDataset) -> Self:
@@ -55,14 +64,17 @@ class OutOfFold:
         """
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as found:
-                logits, fold, names = found["logits"], found["fold"], found["names"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                kept = {key: found[key] for key in found.files}
+            logits, fold = kept["logits"], kept["fold"]
+            told = {key: kept[key].tolist() for key in ("labels", "groups")}
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:  # TypeError: a bare array
             why = f"cannot be read ({error})"
             raise DatasetError(path, why, f"Give the {LOGITS_FILE} of a training with --folds.") from error
-        if names.tolist() != _names(dataset):
-            why = f"is of {len(names):,} patches that are not the {len(dataset):,} of {dataset.root}"
-            hint = "Give the data that were cross-validated, all of them and no others."
-            raise DatasetError(path, why, hint)
+        here = {"labels": dataset.labels.tolist(), "groups": dataset.groups.tolist()}
+        if "names" in kept:  # the first files had none
+            told["names"], here["names"] = kept["names"].tolist(), _names(dataset)
+        for key, values in here.items():
+            _check_same(path, dataset, told[key], values, key)
         return cls(dataset=dataset, logits=logits, fold=fold)
 
     def save(self, path: Path) -> None:
@@ -115,14 +127,13 @@ class _Stage:
 
     def __init__(self, kept: OutOfFold) -> None:
         dataset = kept.dataset
-        self._possible = may_have_context(dataset)
-        self._positions = np.array([sample.position or (0, 0) for sample in dataset.samples], np.int64)
+        self._positions = dataset.positions if may_have_context(dataset) else None
         self._cases, self._side = dataset.cases, dataset.patch_size.width
         self._positive, self._truth = kept.positive, kept.truth
 
     def fit(self, probabilities: Probabilities, rows: Rows) -> Context | None:
         """Fitted on some rows."""
-        if not self._possible:
+        if self._positions is None:
             return None
         place = self._positions[rows], self._cases[rows]
         return fit_context(probabilities[:, self._positive], self._truth[rows], *place, self._side)
@@ -130,9 +141,19 @@ class _Stage:
     def refit(self, known: Probabilities, others: Rows, new: Probabilities, held_out: Rows) -> Probabilities:
         """Fitted on the other folds, applied to one; see `cross_fit`."""
         context, first = self.fit(known, others), new[:, self._positive]
-        if context is None:
+        if context is None or self._positions is None:
             return first
         return refine_points(first, self._positions[held_out], self._cases[held_out], self._side, context)
+
+
+def _check_same(path: str | Path, dataset: PatchDataset, told: list[Any], here: list[Any], what: str) -> None:
+    hint = "Give the data that were cross-validated, all of them and no others."
+    if len(told) != len(here):
+        raise DatasetError(path, f"is of {len(told):,} patches, {dataset.root} holds {len(here):,}", hint)
+    for n, (one, other) in enumerate(zip(told, here, strict=True)):
+        if one != other:
+            why = f"is of other patches than {dataset.root}: the {what} of {dataset.samples[n].name} are {one} there"
+            raise DatasetError(path, f"{why} and {other} here", hint)
 
 
 def _names(dataset: PatchDataset) -> list[str]:

@@ -18,7 +18,11 @@ from wsi_pipeline.models.seen import Seen, mark, what_was_seen
 from wsi_pipeline.scoring.calibration import Rows
 from wsi_pipeline.scoring.metrics import call
 
-NOTHING_SEEN = Seen(known=True, leaky=False, train=frozenset(), validation=frozenset())
+_NOTHING_SEEN = Seen(known=True, leaky=False, train=frozenset(), validation=frozenset())
+"""Of a cross-validation: no patch had been seen by the network that scored it."""
+
+_OF_NETWORKS = ("tta", "unseen", "device", "batch_size", "engine", "precision")
+"""Options that mean nothing where logits were kept."""
 
 
 def evaluate(bundle: ModelBundle, dataset: PatchDataset, options: Options | None = None) -> Evaluation:
@@ -43,7 +47,7 @@ def evaluate(bundle: ModelBundle, dataset: PatchDataset, options: Options | None
     _check_options(bundle, options)
     check_geometry(bundle.card, dataset)
     kept = options.out_of_fold
-    seen = what_was_seen(bundle) if kept is None else NOTHING_SEEN
+    seen = what_was_seen(bundle) if kept is None else _NOTHING_SEEN
     rows = select(dataset, seen, options)
     if kept is None:
         patches = predict(bundle, dataset.subset(rows.tolist()), seen, options)
@@ -142,10 +146,12 @@ def _check_options(bundle: ModelBundle, options: Options) -> None:
     if options.threshold is not None and len(bundle.card.class_names) > 2:
         why = f"is not used for {len(bundle.card.class_names)} classes: the most probable one is called"
         raise ConfigError("threshold", why, "Leave out --threshold.")
-    for option in ("tta", "unseen"):
-        if options.out_of_fold is not None and getattr(options, option):
-            why = "means nothing with --out-of-fold: logits were kept, each by a network that had not seen the case"
-            raise ConfigError(option, why, f"Leave out --{option}.")
+    if options.out_of_fold is not None:
+        for name in _OF_NETWORKS:
+            if getattr(options, name) != getattr(Options(), name):
+                option = f"--{name.replace('_', '-')}"
+                why = "means nothing with --out-of-fold: no network runs, and each that ran had not seen the case"
+                raise ConfigError(option, why, f"Leave out {option}.")
     if options.context and bundle.card.context is None:
         raise BundleError(bundle.path, "has no second stage over the neighbourhood", "Leave out --context.")
 
@@ -162,11 +168,10 @@ def _refine(
     bundle: ModelBundle, dataset: PatchDataset, probabilities: Probabilities, positive: int, options: Options
 ) -> Probabilities | None:
     """Probabilities as the neighbourhood sees them; None where the bundle, the data or the user say no."""
-    context, places = bundle.card.context, [sample.position for sample in dataset.samples]
-    if context is None or options.context is False or None in places:
+    context, positions = bundle.card.context, dataset.positions
+    if context is None or options.context is False or positions is None:
         return None
     before = probabilities[:, positive]
-    positions = np.array(places, np.int64).reshape(-1, 2)
     after = refine_points(before, positions, dataset.cases, dataset.patch_size.width, context)
     rest = np.divide(1 - after, 1 - before, out=np.zeros_like(before), where=before < 1)
     refined = probabilities * rest[:, None]
@@ -177,7 +182,7 @@ def _refine(
 
 
 def _whole_slide(patches: Patches, threshold: float, positive: int, options: Options) -> Overlaps | None:
-    if not options.whole_slide or patches.positions is None:
+    if not options.whole_slide or patches.dataset.positions is None:
         return None
     truth, called = patches.labels == positive, call(patches.shipped, threshold) == positive
     return measure_overlaps(truth, called, patches.cases, groups=patches.groups, draws=options.draws, seed=options.seed)

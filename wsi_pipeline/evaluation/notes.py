@@ -14,19 +14,24 @@ NAMES_SHOWN = 3
 
 def warnings_of(card: Card, patches: Patches, seen: Seen, options: Options) -> Iterator[str]:
     """Sentences, the gravest first."""
-    if options.out_of_fold is not None:
-        yield from _of_cross_validation(card)
-    yield from _of_seen(patches, seen)
+    if options.out_of_fold is None:
+        yield from _of_seen(patches, seen)
+    else:
+        yield from _of_cross_validation(card, patches, options)
     yield from _of_data(card, patches)
     yield from _of_options(card, patches, options)
 
 
-def _of_cross_validation(card: Card) -> Iterator[str]:
+def _of_cross_validation(card: Card, patches: Patches, options: Options) -> Iterator[str]:
+    fitted = "calibrated and refined" if patches.refined else "calibrated"
     yield (
-        "CROSS-VALIDATED: each patch was scored by a network that had not seen its case, calibrated and refined by "
-        "what was fitted on the other folds. The bundle's own network, trained on all cases, is not measured here."
+        f"CROSS-VALIDATED: each patch was scored by a network that had not seen its case, {fitted} by what was fitted "
+        "on the other folds. The bundle's own network, trained on all cases, is not measured here."
     )
-    yield from (f"The card says of all its cases: {note}" for note in card.metrics.get("notes", ()))
+    if options.threshold is None:
+        yield "The threshold was chosen on all folds together, these patches among them, which flatters what is called."
+        if patches.refined:
+            yield from (f"The card says of all its cases: {note}" for note in card.metrics.get("notes", ()))
 
 
 def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:
@@ -72,7 +77,7 @@ def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]
         if missing:
             more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
             yield f"Cases asked for but not evaluated: {', '.join(missing[:NAMES_SHOWN])}{more}."
-    unplaced = patches.positions is None
+    unplaced = patches.dataset.positions is None
     if card.context is not None and not patches.refined:
         why = "the places of the patches are not known" if unplaced else "as asked"
         foreign, alone = "", card.threshold_without_context

@@ -55,7 +55,7 @@ def patch_picture(evaluation: Evaluation, row: int) -> str:
 
 def case_pictures(evaluation: Evaluation) -> list[CasePictures]:
     """The cases with the most patches, at most `CASES_SHOWN`, the one with the lowest Dice first."""
-    overlaps, positions = evaluation.whole_slide, evaluation.patches.positions
+    overlaps, positions = evaluation.whole_slide, evaluation.patches.dataset.positions
     if overlaps is None or positions is None:
         return []
     cells = {case: values["cells"] or 0 for case, values in overlaps.per_case.items()}

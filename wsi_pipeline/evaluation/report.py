@@ -90,7 +90,7 @@ def _tables(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "per_case": sorted(evaluation.per_case.items()),
         "trained_cases": set(values["seen_in_training"]["cases"]),
-        "validated_cases": set(values["seen_in_validation"]["cases"]),
+        "validated_cases": set(values["seen_in_validation"]["cases"]) if evaluation.options.out_of_fold is None else (),
         "overlaps": evaluation.whole_slide,
         "overlap_names": words.OVERLAP_NAMES,
         "unreadable": evaluation.patches.unreadable[:LISTED],

@@ -64,7 +64,7 @@ class Patches:
     uncalibrated: Probabilities
     """[n, classes]: softmax of the network's outputs as they are."""
     calibrated: Probabilities
-    """[n, classes]: as the card's temperature and bias say."""
+    """[n, classes]: as the card's temperature and bias say; of a cross-validation, as the other folds' say."""
     shipped: Probabilities
     """[n, classes]: as the model gives them out, refined by the neighbourhood where it does that."""
     refined: bool
@@ -79,12 +79,6 @@ class Patches:
     """Not among the rows."""
     computed: Mapping[str, str]
     """The engine and the precision that computed them; nothing where they were kept."""
-
-    @property
-    def positions(self) -> NDArray[np.int64] | None:
-        """[n, 2]: (x, y) of each patch in its case; None where they are not known."""
-        places = [sample.position for sample in self.dataset.samples]
-        return None if None in places else np.array(places, np.int64).reshape(-1, 2)
 
     @property
     def unit(self) -> str:
@@ -187,6 +181,8 @@ class Evaluation:
             "before": calibration_figures(patches.labels, patches.uncalibrated),
             "after": calibration_figures(patches.labels, patches.calibrated),
         }
+        if self.options.out_of_fold is not None:
+            found["fitted_on"] = "temperature and bias: all folds; after: the other folds of each patch"
         if patches.refined:
             found["after_context"] = calibration_figures(patches.labels, patches.shipped)
         return found

@@ -35,6 +35,9 @@ _BELIEVABLE = {
 """For people: what each number of a card may be, in our form and in WSInfer's."""
 
 
+CROSS_VALIDATION, WITHOUT_CONTEXT = "cross_validation", "cross_validation_without_context"
+"""Parts of a card's metrics: cross-validated, with the second stage where there is one, and each patch by itself."""
+
 LEAKY_WARNING = "The model was trained and measured on a LEAKY split: what its card says of its accuracy is too good."
 
 
@@ -115,7 +118,7 @@ class Card(_Part):
     @property
     def threshold_without_context(self) -> float | None:
         """Chosen for the probabilities before `context`, where the card tells of one."""
-        value = (self.metrics.get("cross_validation_without_context") or {}).get("threshold")
+        value = (self.metrics.get(WITHOUT_CONTEXT) or {}).get("threshold")
         return value if isinstance(value, float) else None
 
     @property

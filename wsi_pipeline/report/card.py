@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_pipeline.models.card import Card
+from wsi_pipeline.models.card import CROSS_VALIDATION, WITHOUT_CONTEXT, Card
 from wsi_pipeline.render.page import interval, number
 
 FIGURES = {
@@ -21,8 +21,8 @@ FIGURES = {
 """Metrics of a card in the order to show them."""
 
 _PARTS = {
-    "cross_validation": "cross-validated",
-    "cross_validation_without_context": "each patch by itself",
+    CROSS_VALIDATION: "cross-validated",
+    WITHOUT_CONTEXT: "each patch by itself",
     "test": "test cases",
     "validation": "validation cases",
 }

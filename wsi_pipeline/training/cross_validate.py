@@ -23,7 +23,7 @@ from wsi_pipeline.datasets.out_of_fold import LOGITS_FILE, OutOfFold
 from wsi_pipeline.datasets.splits import Split, folds, limit_samples
 from wsi_pipeline.errors import ConfigError, DatasetError
 from wsi_pipeline.models.bundle import ModelBundle
-from wsi_pipeline.models.card import Threshold
+from wsi_pipeline.models.card import CROSS_VALIDATION, WITHOUT_CONTEXT, Threshold
 from wsi_pipeline.scoring.calibration import AIMS, Probabilities, best_threshold
 from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.interrupted import is_helper, tidy, training_folder
@@ -116,10 +116,16 @@ def cross_validate(
         bundle = publish(out, fitted, measured, dataset, split, recipe=recipe, training=facts, folds=where)
         tidy(folder)
         if limit == 1 and not recipe.data.subset:
-            words = ["--model", out, "--data", dataset.root, "--out-of-fold", folder / LOGITS_FILE]
-            command = shlex.join(map(str, [*words, "--report", "cross-validation.html"]))
-            log.info("Curves, cases and patches of the cross-validation: wsi-pipeline evaluate %s", command)
+            log.info("Its curves, cases and patches: %s", _evaluation(recipe, dataset, out, folder / LOGITS_FILE))
     return bundle
+
+
+def _evaluation(recipe: Recipe, dataset: PatchDataset, out: Path, kept: Path) -> str:
+    """The command that shows a cross-validation."""
+    words = ["wsi-pipeline", "evaluate", "--model", out, "--data", dataset.root, "--out-of-fold", kept]
+    words += ["--layout", recipe.data.layout] if recipe.data.layout != "auto" else []
+    words += [word for value in recipe.data.magnifications for word in ("--magnification", value)]
+    return shlex.join(map(str, [*words, "--report", "cross-validation.html"]))
 
 
 def _check_split(recipe: Recipe) -> None:
@@ -166,11 +172,11 @@ def measure_folds(kept: OutOfFold, limit: float = 1.0, aim: ThresholdAim = "bala
             *_notes(dataset, kept.folds, limit),
             *_with_thresholds_of_others(truth, final, kept.fold, aim),
         ],
-        "cross_validation": scores(truth, final, groups, value, 1),
+        CROSS_VALIDATION: scores(truth, final, groups, value, 1),
     }
     if context is not None:
         alone = first[:, kept.positive]
-        metrics["cross_validation_without_context"] = scores(truth, alone, groups, best_threshold(truth, alone, aim), 1)
+        metrics[WITHOUT_CONTEXT] = scores(truth, alone, groups, best_threshold(truth, alone, aim), 1)
     return Measured(
         temperature=temperature,
         bias=bias,

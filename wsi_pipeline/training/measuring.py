@@ -20,7 +20,7 @@ from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.inference import Predictor, default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.models.bundle import ModelBundle, save_bundle
-from wsi_pipeline.models.card import Card, Threshold, Weights
+from wsi_pipeline.models.card import CROSS_VALIDATION, WITHOUT_CONTEXT, Card, Threshold, Weights
 from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases
 from wsi_pipeline.scoring.calibration import AIMS, best_threshold, calibrate, fit_calibration
 from wsi_pipeline.scoring.metrics import score
@@ -36,7 +36,7 @@ _SHOWN = {
     "precision": "precision", "recall": "recall", "specificity": "specificity",
     "average_precision": "average precision", "ece": "ECE",
 }  # fmt: skip
-_PARTS = ("cross_validation", "cross_validation_without_context", "validation", "test")
+_PARTS = (CROSS_VALIDATION, WITHOUT_CONTEXT, "validation", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
