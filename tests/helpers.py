@@ -1,6 +1,9 @@
 """Slides and models made by the tests, small and with known results."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +55,22 @@ def write_bundle_of(folder: Path, network: nn.Module, *, size_px: int, mpp: floa
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def printed_by(code: str, folder: Path, *arguments: str | Path) -> str:
+    """What a file of `code` prints in a process of its own, which may start others and import the tests' modules."""
+    (folder / "program.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "program.py", *map(str, arguments)],
+        check=False,  # its traceback is the better message
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def slide_info(

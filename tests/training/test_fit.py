@@ -4,14 +4,13 @@ import csv
 import math
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import printed_by
 from painted import PaintedDataset, painted
 from torch import nn
 
@@ -386,7 +385,6 @@ def test_mixed_precision_is_chosen_where_the_processor_has_it(monkeypatch):
 
 TWO_PROCESSES = """
 import sys
-sys.path.insert(0, sys.argv[2])
 import numpy as np, torch
 from pathlib import Path
 from torch import nn
@@ -401,7 +399,7 @@ if __name__ == "__main__":
         "precision": "32", "augmentation": {"symmetries": False},
         "optimisation": {"epochs": 2, "batch_size": 16, "lr": 0.001, "ema_decay": 0.9},
     })
-    count = int(sys.argv[3])
+    count = int(sys.argv[2])
     fitted = fit(network, painted(), np.arange(96), np.arange(96, 125), recipe, folder=Path(sys.argv[1]), device="cpu",
                  devices=count)
     if fitted.history:
@@ -413,11 +411,9 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_two_devices_do_what_one_does(tmp_path):
     """Without augmentation and batch norm, halves of a batch give the gradient of the whole. 29 patches validate."""
-    (tmp_path / "two.py").write_text(TWO_PROCESSES)
     found = []
     for count in (1, 2):
-        command = [sys.executable, "two.py", str(tmp_path / f"{count}"), str(Path(__file__).parent), str(count)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=250)
-        found.append([float(value) for value in done.stdout.split()])
+        losses = printed_by(TWO_PROCESSES, tmp_path, tmp_path / f"{count}", str(count))
+        found.append([float(value) for value in losses.split()])
     assert len(found[0]) == 6
     assert found[0] == pytest.approx(found[1], abs=2e-4)

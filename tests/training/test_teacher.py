@@ -1,14 +1,11 @@
 """A teacher's word in the place of labels: blended as asked, learnt, and from no patch that is to be unseen."""
 
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import redness, write_bundle_of, write_redness_bundle
+from helpers import printed_by, redness, write_bundle_of, write_redness_bundle
 from painted import painted, write_idc
 from torch import nn
 
@@ -198,7 +195,6 @@ def test_in_cross_validation_a_teacher_sees_no_case_that_its_pupil_must_not(tmp_
 TWO_PROCESSES = """
 import sys
 from functools import partial
-sys.path.insert(0, sys.argv[2])
 import numpy as np
 from pathlib import Path
 from painted import painted
@@ -221,9 +217,6 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_two_processes_wait_for_their_teacher(tmp_path):
-    (tmp_path / "two.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "two.py", str(tmp_path / "training"), str(Path(__file__).parent)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=250)
-    epochs, auroc = done.stdout.split()
+    epochs, auroc = printed_by(TWO_PROCESSES, tmp_path, tmp_path / "training").split()
     assert (epochs, float(auroc) > 0.9) == ("2", True)
     assert (tmp_path / "training" / "teacher" / "draft" / "model.safetensors").exists()
