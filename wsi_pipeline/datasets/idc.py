@@ -39,6 +39,10 @@ LIMITS = (
         "switches it off)."
     ),
     "DCIS, necrosis, skin, lymph node and other organs are outside what it learnt.",
+    (
+        "Its cases are of two series, one outlined more generously: one calibration cannot suit both, so probabilities "
+        "may run high or low."
+    ),
 )
 """For the card of a model of the published cases."""
 
