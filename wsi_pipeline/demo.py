@@ -15,6 +15,7 @@ from wsi_pipeline.manifest import TABLE_FILE, RunRecord
 from wsi_pipeline.outputs import HEATMAP, OVERLAY, REGIONS, TISSUE
 from wsi_pipeline.phantom import Phantom, write_phantom
 from wsi_pipeline.progress import Progress
+from wsi_pipeline.report import REPORT_FILE
 
 SLIDE_NAME = "phantom"
 MASK_DOWNSAMPLE = 16
@@ -49,6 +50,7 @@ class DemoResult:
                 "Look at:",
                 *(f"  {results / SLIDE_NAME / name}\n      {what}" for name, what in files.items()),
                 f"  {results / TABLE_FILE}\n      the numbers",
+                f"  {results / REPORT_FILE}\n      all of it on one page, for a browser",
             ]
         )
 

@@ -34,7 +34,8 @@ class Identity:
         words = {"slide": "slide", "bundle": "model", "settings": "settings"}
         other = [word for name, word in words.items() if getattr(self, name) != getattr(earlier, name)]
         if other:
-            why = f"results that are already there were made with another {' and another '.join(other)}"
+            others = " and ".join("other settings" if word == "settings" else f"another {word}" for word in other)
+            why = f"results that are already there were made with {others}"
             raise ResultsMismatchError(
                 where, why, "Replace them with --overwrite, or choose another folder with --out."
             )
@@ -52,7 +53,7 @@ class Summary:
     analysed_mm2: float
     """Area of the cells that were scored, as far as they lie on the slide."""
     idc_mm2: float
-    """Area of the cells inside regions."""
+    """Area of the cells inside regions: of `class_name`, whatever the model is of."""
     idc_fraction: float | None
     """`idc_mm2` / `analysed_mm2`; None where nothing was analysed."""
     regions: int
@@ -92,6 +93,8 @@ class Summary:
     """What its numbers were rounded to: ``fp32``, ``bf16``, ``fp16`` or ``int8``."""
     evaluated_cells: int | None = None
     """Cells that the network looked at; the others of an adaptive map are interpolated."""
+    class_name: str = "IDC"
+    """The model's positive class, which areas, regions and probabilities are of."""
     warnings: tuple[str, ...] = ()
     note: str = RESEARCH_USE
 
@@ -189,7 +192,7 @@ _COLUMNS = (
     *("slide", "status", "tissue_mm2", "analysed_mm2", "idc_mm2", "idc_fraction", "regions", "largest_region_mm2"),
     *("mean_probability", "threshold", "threshold_source", "tta", "context", "mean_spread", "mean_spread_regions"),
     *("mean_spread_near_regions", "cells", "unreadable_cells", "padded_cells", "cell_um"),
-    *("model", "seconds_total", "warnings", "error", "path", "folder"),
+    *("model", "class_name", "seconds_total", "warnings", "error", "path", "folder"),
 )
 
 

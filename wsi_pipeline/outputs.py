@@ -183,6 +183,7 @@ def _summarise(
         mpp=(grid.mpp.x, grid.mpp.y),
         mpp_source=info.mpp_source,
         model=card.name,
+        class_name=card.positive_class,
         reader=info.reader,
         seconds=seconds,
         warnings=(

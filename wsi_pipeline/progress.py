@@ -7,6 +7,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from wsi_pipeline.manifest import SlideResult
+from wsi_pipeline.wording import counted
 
 
 class Progress:
@@ -74,7 +75,7 @@ def describe(result: SlideResult) -> str:
         return f"{result.slide}: no tissue found"
     share = f" ({summary.idc_fraction:.1%})" if summary.idc_fraction is not None else ""
     line = (
-        f"{result.slide}: IDC {summary.idc_mm2:.3g} of {summary.analysed_mm2:.3g} mm²{share} in {summary.regions} "
-        f"regions, {summary.cells:,} cells, {summary.seconds['total']:.1f} s"
+        f"{result.slide}: {summary.class_name} {summary.idc_mm2:.3g} of {summary.analysed_mm2:.3g} mm²{share} in "
+        f"{counted(summary.regions, 'region')}, {summary.cells:,} cells, {summary.seconds['total']:.1f} s"
     )
     return "\n".join([line, *(f"  note: {warning}" for warning in summary.warnings)])

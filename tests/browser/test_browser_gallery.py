@@ -83,7 +83,7 @@ def test_filter_and_order(page, server):
     shown.get_by_label("Show").select_option(label="Failed")
     assert names(shown) == ["broken"]
     shown.get_by_label("Show").select_option(label="All slides")
-    shown.get_by_label("Sort by").select_option(label="IDC area, largest first")
+    shown.get_by_label("Sort by").select_option(label="Area of regions, largest first")
     areas = [text.removesuffix(" mm²") for text in shown.locator("a.card dd:first-of-type").all_inner_texts()]
     listed = sorted((s["idc_mm2"] for s in server.get("api/run")["slides"] if s["idc_mm2"] is not None), reverse=True)
     assert [float(area) for area in areas[::6]] == pytest.approx(listed, rel=0.01)

@@ -7,6 +7,7 @@ from labelled_patches import idc_files, idc_name, picture
 from patches import write_folder, write_zip
 
 from wsi_pipeline.datasets import load_images, open_dataset
+from wsi_pipeline.datasets.image_files import decode
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
 
@@ -102,6 +103,20 @@ def test_many_unreadable_pictures_are_told_at_once(pack):
         open_dataset(root)
     assert sum(name in str(told.value) for name in bad) == 5
     assert "and 2 more. Copy it again" in str(told.value)
+
+
+def test_cases_with_the_same_pictures_are_told(pack):
+    def case(name, shades):
+        return {idc_name(name, n, n % 2): picture(50, 50, shade) for n, shade in enumerate(shades)}
+
+    files = case("8863", range(4)) | case("8864", range(4)) | case("8865", [0, 4, 5, 6]) | case("8866", range(8, 12))
+    (finding,) = open_dataset(pack(files)).findings
+    assert finding.startswith("Cases with the same pictures: 8863 and 8864. ")
+
+
+def test_what_is_no_picture_at_all_is_told_in_words():
+    with pytest.raises(DatasetError, match=r"is no readable image \(of no known format\)"):
+        decode(b"nothing", "a.png")
 
 
 def test_a_torn_picture_is_refused_when_it_is_read(pack):

@@ -8,6 +8,7 @@ from labelled_patches import OnPaper, groups_of, idc_files, names_of
 from patches import write_folder, write_zip
 
 from wsi_pipeline.datasets import Split, folds, open_dataset, split_dataset
+from wsi_pipeline.datasets.check import split_lines
 from wsi_pipeline.datasets.splits import check_split, draw_samples, limit_samples
 from wsi_pipeline.errors import DatasetError
 
@@ -156,7 +157,7 @@ def test_a_limit_keeps_both_classes_and_the_parts():
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        ([("a", 0), ("a", 1), ("b", 0), ("b", 1)], "its 2 cases leave none for"),
+        ([("a", 0), ("a", 1), ("b", 0), ("b", 1)], "holds 2 cases, which leaves none for"),
         ([(f"c{n}", 0) for n in range(20)] + [("d", 0), ("d", 1)], "part holds other only"),
     ],
 )
@@ -167,7 +168,7 @@ def test_parts_that_are_empty_or_of_one_class_are_refused(rows, why):
 
 def test_folds_that_cannot_be_are_refused():
     dataset = OnPaper([("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0)])
-    with pytest.raises(DatasetError, match="3 cases cannot make 4 folds"):
+    with pytest.raises(DatasetError, match=r"cannot make 4 folds of 3 cases\. Ask for 2 to 3"):
         folds(dataset, 4)
     with pytest.raises(DatasetError, match=r"fold \d part holds other only"):
         folds(dataset, 3)
@@ -211,7 +212,7 @@ def test_a_published_split_is_followed_and_the_rest_tests(tmp_path):
     split = split_dataset(dataset, kind="published")
     assert [groups_of(dataset, part) for part in split.parts.values()] == [{"c0", "c1"}, {"c2"}, set(CASES[3:])]
     assert split.notes[0] == "1 of the 3 published train cases are not in the data."
-    assert "names no test case that is in the data; the test part is the 5 cases that it" in split.notes[1]
+    assert "names no test case that is in the data; the test part is what it does not name (5), so" in split.notes[1]
 
 
 def test_a_published_split_may_lie_beside_a_zip(tmp_path):
@@ -237,7 +238,7 @@ def test_a_published_split_of_cases_holds_where_groups_are_patients(tmp_path):
     dataset = open_dataset(tmp_path)
     split = split_dataset(dataset, kind="published", published=table)
     assert [groups_of(dataset, part) for part in split.parts.values()] == [{"P1"}, {"c2"}, {"c3"}]
-    assert split.notes == ("4 cases outside the published split are in no part.",)
+    assert split.notes == ("4 cases outside the given split are in no part.",)
     table.write_text("case,split\nc0,train\nc1,test\nc2,validation\nc3,test\n")
     with pytest.raises(DatasetError, match="case P1 is in two parts"):
         split_dataset(dataset, kind="published", published=table)
@@ -248,6 +249,9 @@ def test_a_published_split_may_lie_elsewhere(tmp_path):
     (tmp_path / "mine.csv").write_text("\ufeffcase,split\nc4,train\nc5,val\n", encoding="utf-8")
     split = split_dataset(dataset, kind="published", published=tmp_path / "mine.csv")
     assert groups_of(dataset, split.train) == {"c4"}
+    told = "\n".join(split_lines(dataset, split))
+    assert told.startswith("split of mine.csv")
+    assert "published" not in told
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_a_published_split_may_lie_elsewhere(tmp_path):
         ("case,split\nc0,train\nc1,holdout\n", "line 3 names no case and part"),
         ("id,part\nc0,train\n", "line 2 names no case and part"),
         ("case,split\n", "names no case"),
-        ("case,split\nc0,train\n", "leave none for validation"),
+        ("case,split\nc0,train\n", "leaves none for validation"),
         ("", "names no case"),
     ],
 )

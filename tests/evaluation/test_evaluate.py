@@ -155,12 +155,21 @@ def test_cases_seen_before_are_said_and_can_be_left_out(tmp_path):
     values = found.as_json()
     assert values["seen_in_training"] == {"count": 2, "cases": ["c0", "c1"], "patches": 24}
     assert values["seen_in_validation"] == {"count": 1, "cases": ["c2"], "patches": 12}
-    assert found.warnings[0].startswith("SEEN BEFORE: 2 of 6 cases (24 of 72 patches) trained this model")
-    unseen = run(bundle, dataset, unseen=True).as_json()
+    assert found.warnings[0].startswith("SEEN BEFORE: 2 of 6 cases, which hold 24 of 72 patches, trained this model")
+    assert "chose its threshold" in found.warnings[1]
+    assert not any("--limit" in warning for warning in found.warnings)
+    found = run(bundle, dataset, unseen=True)
+    assert any("left out (--unseen)" in warning for warning in found.warnings)
+    unseen = found.as_json()
     assert set(unseen["per_case"]) == {"c3", "c4", "c5"}
     assert unseen["seen_in_training"]["count"] == 0
     with pytest.raises(DatasetError, match="no case that the model has not seen"):
         run(bundle, dataset, unseen=True, cases={"c0", "c2"})
+
+
+def test_that_a_model_is_a_trial_is_said(tmp_path):
+    bundle = red_bundle(tmp_path, training={"split": {"train": ["elsewhere"], "limit": 0.01}})
+    assert "TRIAL: the model was trained with --limit 0.01" in "\n".join(run(bundle, some_patches()).warnings)
 
 
 def test_of_a_leaky_split_unseen_leaves_out_whole_cases(tmp_path):

@@ -154,6 +154,13 @@ def test_wrong_numbers_are_wrong_usage(bundle, data, capsys):
     assert "less than 1" in capsys.readouterr().err
 
 
+def test_output_of_another_kind_than_its_name_says_is_wrong_usage(bundle, data, tmp_path, capsys):
+    for option, file in (("--report", "r.pdf"), ("--json", "same"), ("--json", "r.html")):
+        assert command("--model", bundle, "--data", data, option, tmp_path / file) == 2
+        assert f"{file} does not end in" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_on_the_same_patches_gives_the_same_map(bundle, data, tmp_path):
     from wsi_pipeline import pipeline
     from wsi_pipeline.config import load_settings

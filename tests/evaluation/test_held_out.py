@@ -221,8 +221,10 @@ def test_what_is_no_such_file_is_refused(bundle, data, kept, tmp_path):
     (tmp_path / "torn.npz").write_bytes(kept.read_bytes()[:2000])
     np.savez(tmp_path / "few.npz", logits=np.zeros((3, 2)))
     np.save(tmp_path / "bare.npy", np.zeros((3, 2)))
-    for name in ("torn.npz", "few.npz", "bare.npy", "none.npz"):
-        with pytest.raises(DatasetError, match=r"cannot be read.*out_of_fold\.npz of a training with --folds"):
+    (tmp_path / "figures.json").write_text("{}")
+    for name in ("torn.npz", "few.npz", "bare.npy", "figures.json", "none.npz", "."):
+        why = "cannot be read" if name in {"none.npz", "."} else r"is no out_of_fold\.npz, or a damaged one"
+        with pytest.raises(DatasetError, match=rf": {why}.*out_of_fold\.npz of a training with --folds"):
             evaluate(bundle, data, options(tmp_path / name))
     fold = np.arange(len(data)) % 3
     for arrays, why in (

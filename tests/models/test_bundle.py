@@ -158,6 +158,13 @@ def test_missing_bundles_and_broken_cards(tmp_path, folder):
         load_bundle(tmp_path / "empty")
 
 
+def test_the_folder_of_a_training_names_its_bundle(folder):
+    training = folder.with_name(folder.name + ".training")
+    training.mkdir()
+    with pytest.raises(BundleError, match=rf"checkpoints and logs of a training.*Its bundle is .*{folder.name}\."):
+        load_bundle(training)
+
+
 class Trap:
     """Unpickling this writes a file."""
 

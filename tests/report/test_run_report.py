@@ -18,6 +18,7 @@ from wsi_pipeline.cli import main
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import OutputError, ResultsMismatchError
 from wsi_pipeline.manifest import RunRecord
+from wsi_pipeline.progress import describe
 from wsi_pipeline.report import read_run, write_report
 from wsi_pipeline.report.page import in_order, render
 
@@ -191,6 +192,17 @@ def test_another_model_under_the_same_path_is_not_described(results):
     record = read_run(results)
     record.bundle["digest"] = "f" * 64
     assert "another model than the run's" in Page(render(results, record)).text
+
+
+def test_a_model_of_something_else_is_not_called_idc(results):
+    record = read_run(results)
+    record.results = [
+        replace(one, summary=one.summary and replace(one.summary, class_name="metastasis")) for one in record.results
+    ]
+    text = Page(render(results, record)).text
+    assert "metastasis heatmaps of" in text
+    assert "IDC" not in text.split("The model: ")[0]
+    assert "IDC" not in "".join(describe(one) for one in record.results)
 
 
 def test_slides_of_one_area_stand_in_the_order_of_their_names(results):

@@ -155,3 +155,5 @@ def test_class_scores_say_none_where_there_is_nothing_to_say():
     assert first == {"precision": 0.75, "recall": 0.75, "f1": 0.75, "patches": 4}
     assert second["precision"] == second["recall"] == 0.5
     assert third == {"precision": None, "recall": None, "f1": None, "patches": 0}
+    _, alone = class_scores(np.array([[0, 0], [1, 3]]))
+    assert alone == {"precision": None, "recall": 0.75, "f1": None, "patches": 4}

@@ -291,10 +291,18 @@ def test_the_command_prints_data_epochs_figures_and_the_bundle(tmp_path, patches
     assert any("trial" in note for note in card.metrics["notes"])
 
 
+@pytest.mark.parametrize("out", [".", "9001/bundle"])
+def test_no_bundle_is_written_among_the_patches(patches, out):
+    before = sorted(patches.rglob("*"))
+    with pytest.raises(OutputError, match="lies in the data"):
+        train(quick(), patches, patches / out, device="cpu")
+    assert sorted(patches.rglob("*")) == before
+
+
 def test_a_published_split_may_be_given_as_a_file(tmp_path, patches):
     rows = [f"{9000 + n},{'train' if n < 6 else 'validation' if n < 8 else 'test'}" for n in range(10)]
-    (tmp_path / "split.csv").write_text("\n".join(["case,split", *rows]))
-    arguments = ["--set", "optimisation.epochs=1", "--device", "cpu", "--split", str(tmp_path / "split.csv")]
+    (tmp_path / "split.txt").write_text("\n".join(["case,split", *rows]))
+    arguments = ["--set", "optimisation.epochs=1", "--device", "cpu", "--split", str(tmp_path / "split.txt")]
     assert main(["train", "idc-cnn", "--data", str(patches), "--out", str(tmp_path / "b"), *arguments]) == 0
     split = json.loads((tmp_path / "b" / "split.json").read_text())
     assert (split["kind"], split["test"]) == ("published", ["9008", "9009"])
@@ -305,7 +313,9 @@ def test_a_published_split_may_be_given_as_a_file(tmp_path, patches):
     [
         (["train", "idc-bset", "--data", "."], "is no recipe"),
         (["train", "idc-cnn", "--data", ".", "--set", "optimisation.epoch=3"], "Did you mean 'optimisation.epochs'?"),
-        (["train", "idc-cnn", "--data", ".", "--split", "random"], "split.kind"),
+        (["train", "idc-cnn", "--data", ".", "--split", "random"], "random is neither a kind of split nor a file"),
+        (["train", "idc-cnn", "--data", ".", "--limit", "5"], "--limit: 5 is no fraction"),
+        (["train", "idc-cnn", "--data", ".", "--set", "data.subset=0.01"], "how many patches of it are drawn"),
         (["train", "idc-cnn", "--data", "nowhere"], "nowhere"),
     ],
 )

@@ -84,6 +84,12 @@ def _add_model(group: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    for name, suffixes in (("json", (".json",)), ("report", (".html", ".htm"))):
+        file: Path | None = getattr(args, name)
+        if file is not None and file.suffix.lower() not in suffixes:
+            raise ConfigError(
+                f"--{name}", f"{file} does not end in {suffixes[0]}", f"Such as --{name} out{suffixes[0]}."
+            )
     for name, least in (("batch_size", 1), ("draws", 0)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise ConfigError(f"--{name.replace('_', '-')}", f"{getattr(args, name)} is less than {least}")
@@ -134,7 +140,8 @@ def _read_cases(path: Path) -> frozenset[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"cannot be read ({error})", "Give a text file with a case a line.") from error
+        why = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no text'})"
+        raise ConfigError(path, why, "Give a text file with a case a line.") from error
     cases = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not cases:
         raise ConfigError(path, "names no case", "Give a text file with a case a line.")

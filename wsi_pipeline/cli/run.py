@@ -10,6 +10,7 @@ from wsi_pipeline.cli.common import add_settings, read_settings, report_failures
 from wsi_pipeline.config import Settings
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.machine import share_freed_memory
+from wsi_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from wsi_pipeline.manifest import RunRecord
@@ -70,7 +71,8 @@ def _run(args: argparse.Namespace) -> int:
     if profile is not None:
         profile.write(args.out)
         print(profile.table(sum(r.summary.cells for r in record.results if r.summary and r.status == "done")))
-    print(f"{done} slides done, {skipped} done before, {len(record.failed)} failed. Results: {args.out}/summary.csv")
+    ended = f"{counted(done, 'slide')} done, {skipped} done before, {len(record.failed)} failed"
+    print(f"{ended}. Results: {args.out}/summary.csv")
     return report_failures(record, debug=args.debug)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wsi_pipeline.cli.common import OK, natural
 from wsi_pipeline.errors import ConfigError
@@ -25,6 +25,9 @@ examples:
 
 The bundle serves `wsi-pipeline run --model`, `evaluate` and `explain`. Checkpoints and logs (CSV, TensorBoard) lie
 beside it in BUNDLE.training/: after an interruption, even a kill, the same command goes on with the epoch at hand.
+
+exit status: 0 all well, 1 the training or its output failed (a bundle that is there already among it), 2 wrong usage or
+data that cannot be used
 
 For research use only, not for diagnosis."""
 
@@ -56,7 +59,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="another value for a setting of the recipe, such as optimisation.epochs=5; may be repeated",
     )
     train.add_argument(
-        "--limit", type=float, default=1.0, metavar="X", help="use this fraction of the patches, 0 to 1 (default: 1)"
+        "--limit",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="for a trial: use this fraction of the patches, 0 to 1, at least one of each class in each part of the "
+        "split (with --folds: in each case) (default: 1)",
     )
     train.add_argument(
         "--seed", type=natural, metavar="N", help="of weights, order and augmentation (not of the split)"
@@ -96,8 +104,12 @@ def _train(args: argparse.Namespace) -> int:
         raise ConfigError("train", f"--folds {args.folds} is no cross-validation", "Give 2 or more, or leave it out.")
     if args.folds and args.split:
         raise ConfigError("train", "--folds and --split exclude each other", "Give one of them.")
+    if not 0 < args.limit <= 1:
+        raise ConfigError("--limit", f"{args.limit:g} is no fraction", "Give more than 0 and at most 1.")
+    if not args.data.exists():
+        raise ConfigError("--data", f"{args.data} does not exist", "Check the path.")
     overrides = parse_overrides(args.overrides)
-    published = Path(args.split) if args.split and args.split.endswith(".csv") else None
+    published = _split_file(args.split)
     if args.split:
         overrides["split.kind"] = "published" if published else args.split
     if args.seed is not None:
@@ -117,6 +129,19 @@ def _train(args: argparse.Namespace) -> int:
             bundle = train(recipe, args.data, args.out, published=published, **common)
     print(f"Bundle: {bundle.path}")
     return OK
+
+
+def _split_file(given: str | None) -> Path | None:
+    """The file of cases that --split names; None where it names a kind of split."""
+    from wsi_pipeline.datasets.splits import SplitKind
+
+    kinds = get_args(SplitKind)
+    if given is None or given in kinds:
+        return None
+    if not Path(given).is_file():
+        hint = f"Give {', '.join(kinds)}, or a CSV file with the columns case,split."
+        raise ConfigError("--split", f"{given} is neither a kind of split nor a file", hint)
+    return Path(given)
 
 
 @contextmanager

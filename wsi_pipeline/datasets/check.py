@@ -45,7 +45,7 @@ def split_lines(dataset: PatchDataset, split: Split) -> list[str]:
     """How a data set was split, by part and class."""
     title = {
         "case": f"split by {dataset.group_kind}, seed {split.seed}",
-        "published": "published split",
+        "published": f"split of {split.file}" if split.file else "published split",
         "leaky": f"LEAKY split: random patches, seed {split.seed}",
     }[split.kind]
     header = ["", f"{dataset.group_kind}s", "patches", *dataset.class_names]

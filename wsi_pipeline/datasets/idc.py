@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
+from wsi_pipeline.datasets.content import first_alike
 from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes, some_names
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
@@ -35,8 +36,8 @@ LIMITS = (
     "The labels it learnt from are coarse outlines drawn by one group of pathologists.",
     "Its patches hold little glass and fat: probabilities there mean little.",
     (
-        "Its cases are large sections: on biopsies and small foci the second stage may hold back (--no-context "
-        "switches it off)."
+        "Its cases are large sections, not biopsies: on small foci a second stage, if it has one, may hold back "
+        "(--no-context switches it off)."
     ),
     "DCIS, necrosis, skin, lymph node and other organs are outside what it learnt.",
     (
@@ -123,7 +124,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
             )
             for patch in patches
         ],
-        findings=[*_findings(index, sizes, full), *_tell_places(sharing, full)],
+        findings=[*_findings(index, sizes, full), *_tell_places(sharing, full), *_tell_twins(store, patches)],
         source=SOURCE if published else "",
         limits=LIMITS if published else (),
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
@@ -202,6 +203,18 @@ def _tell_places(sharing: Sequence[str], full: Size) -> list[str]:
         return []
     lost = "no second stage over the neighbourhood, no map of a case and no windows across patches in training"
     return [f"{found}: no patch's place is used, so there is {lost}."]
+
+
+def _tell_twins(store: PatchStore, patches: Sequence[Patch]) -> list[str]:
+    """Cases that share most of their pictures: one slide under two names stands on both sides of a split by case."""
+    case_of = {patch.member: patch.case for patch in patches}
+    sizes = Counter(case_of.values())
+    pairs = Counter((case_of[first], case_of[name]) for name, first in first_alike(store, list(case_of)).items())
+    twins = [pair for pair, shared in pairs.items() if pair[0] != pair[1] and 2 * shared > min(sizes[c] for c in pair)]
+    if not twins:
+        return []
+    named = some_names([f"{one} and {other}" for one, other in twins])
+    return [f"Cases with the same pictures: {named}. Keep one of each, or what trains also measures."]
 
 
 def _findings(index: PatchIndex, sizes: Sequence[Size], full: Size) -> list[str]:

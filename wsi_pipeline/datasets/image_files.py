@@ -6,7 +6,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
@@ -82,8 +82,9 @@ def decode(data: bytes, address: str) -> NDArray[np.uint8]:
         with Image.open(BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
     except _DECODE_ERRORS as error:
+        why = "of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DatasetError(
-            address, f"is no readable image ({error})", "Copy it again from its source, or remove it."
+            address, f"is no readable image ({why})", "Copy it again from its source, or remove it."
         ) from error
 
 

@@ -68,7 +68,8 @@ class OutOfFold:
             logits, fold = kept["logits"], kept["fold"]
             told = {key: kept[key].tolist() for key in ("labels", "groups")}
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:  # TypeError: a bare array
-            why = f"cannot be read ({error})"
+            strerror = getattr(error, "strerror", None)
+            why = f"cannot be read ({strerror})" if strerror else f"is no {LOGITS_FILE}, or a damaged one"
             raise DatasetError(path, why, f"Give the {LOGITS_FILE} of a training with --folds.") from error
         here = {"labels": dataset.labels.tolist(), "groups": dataset.groups.tolist()}
         if "names" in kept:  # the first files had none

@@ -39,20 +39,21 @@ def published_parts(dataset: PatchDataset, file: Path | None, notes: list[str]) 
         return _parts_of_files(dataset, notes)
     named = read_published(file or beside)
     cases_of = [sample.case or sample.group for sample in dataset.samples]  # a group may be a patient with several
-    present = set(cases_of)
+    present, which = set(cases_of), "published" if file is None else "given"
     for part in PARTS:
         cases = {case for case, its_part in named.items() if its_part == part}
         if cases - present:
-            notes.append(f"{len(cases - present)} of the {len(cases)} published {part} cases are not in the data.")
+            notes.append(f"{len(cases - present)} of the {len(cases)} {which} {part} cases are not in the data.")
     others = present - set(named)
     if not any(part == "test" and case in present for case, part in named.items()):
         named |= dict.fromkeys(others, "test")
+        compare = ", so scores on it do not compare with published ones" if file is None else ""
         notes.append(
-            f"The split names no test case that is in the data; the test part is the {len(others)} cases that it does "
-            "not name, so scores on it do not compare with published ones."
+            "The split names no test case that is in the data; the test part is what it does not name "
+            f"({len(others)}){compare}."
         )
     elif others:
-        notes.append(f"{len(others)} cases outside the published split are in no part.")
+        notes.append(f"{len(others)} cases outside the {which} split are in no part.")
     numbers = {case: PARTS.index(part) for case, part in named.items()}
     return np.array([numbers.get(case, -1) for case in cases_of], np.int64)
 

@@ -16,6 +16,7 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.draws import Groups, deal, draw_groups
 from wsi_pipeline.datasets.published import PARTS, published_parts
 from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.wording import counted
 
 SplitKind = Literal["case", "published", "leaky"]
 Indices = NDArray[np.int64]
@@ -38,6 +39,8 @@ class Split:
     """The fraction of each part's samples that was kept."""
     notes: tuple[str, ...] = ()
     """What a reader of the results must know of the split, a sentence each."""
+    file: str = ""
+    """Name of the file of cases that was given; empty for a published split of the data's own."""
 
     def __post_init__(self) -> None:
         everything = np.concatenate([self.train, self.validation, self.test])
@@ -117,7 +120,7 @@ def split_dataset(
     else:
         groups = Groups.of(dataset)
         parts = draw_groups(groups, list(fractions), rng)[groups.number]
-    split = _split_of(parts, kind, seed, notes)
+    split = replace(_split_of(parts, kind, seed, notes), file=published.name if published else "")
     check_split(split, dataset, needed=[name for name, share in zip(PARTS, fractions, strict=True) if share > 0])
     return split if limit == 1 else _limited(split, dataset, limit)
 
@@ -130,7 +133,9 @@ def folds(dataset: PatchDataset, k: int, seed: int = 0) -> list[tuple[Indices, I
     """
     groups = Groups.of(dataset)
     if not 2 <= k <= len(groups.names):
-        raise DatasetError(dataset.root, f"{len(groups.names)} cases cannot make {k} folds", "Ask for 2 or more.")
+        most = len(groups.names)
+        hint = f"Ask for {f'2 to {most}' if most > 2 else '2'}." if most > 1 else "Give more cases."
+        raise DatasetError(dataset.root, f"cannot make {k} folds of {counted(most, dataset.group_kind)}", hint)
     fold = draw_groups(groups, [1 / k] * k, np.random.default_rng(seed))[groups.number]
     pairs = [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(k)]
     for number, (_, held_out) in enumerate(pairs):
@@ -202,7 +207,9 @@ def _check_part(dataset: PatchDataset, part: str, indices: Indices) -> None:
     hint = "Give more cases, another seed or another fraction."
     if not len(indices):
         cases = len(np.unique(dataset.groups))
-        raise DatasetError(dataset.root, f"its {cases:,} cases leave none for {part}", hint)
+        raise DatasetError(
+            dataset.root, f"holds {counted(cases, dataset.group_kind)}, which leaves none for {part}", hint
+        )
     present = np.unique(dataset.labels[indices])
     if len(present) < 2:
         why = f"the {part} part holds {dataset.class_names[present[0]]} only"
@@ -248,4 +255,4 @@ def _limited(split: Split, dataset: PatchDataset, limit: float) -> Split:
             of_class = members[labels[members] == label]
             parts[rng.choice(of_class, max(1, round(limit * len(of_class))), replace=False)] = number
     note = f"Only {limit:.1%} of each part's samples are used: a trial, not a result."
-    return replace(_split_of(parts, split.kind, split.seed, (*split.notes, note)), limit=limit)
+    return replace(_split_of(parts, split.kind, split.seed, (*split.notes, note)), limit=limit, file=split.file)

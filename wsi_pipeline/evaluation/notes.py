@@ -15,10 +15,10 @@ NAMES_SHOWN = 3
 def warnings_of(card: Card, patches: Patches, seen: Seen, options: Options) -> Iterator[str]:
     """Sentences, the gravest first."""
     if options.out_of_fold is None:
-        yield from _of_seen(patches, seen)
+        yield from _of_seen(card, patches, seen)
     else:
         yield from _of_cross_validation(card, patches, options)
-    yield from _of_data(card, patches)
+    yield from _of_data(card, patches, options)
     yield from _of_options(card, patches, options)
 
 
@@ -34,15 +34,18 @@ def _of_cross_validation(card: Card, patches: Patches, options: Options) -> Iter
             yield from (f"The card says of all its cases: {note}" for note in card.metrics.get("notes", ()))
 
 
-def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:
-    for marked, what in ((patches.trained, "trained this model"), (patches.validated, "chose its threshold")):
+def _of_seen(card: Card, patches: Patches, seen: Seen) -> Iterator[str]:
+    chose = "chose its threshold" if len(card.class_names) == 2 else "calibrated it"
+    for marked, what in ((patches.trained, "trained this model"), (patches.validated, chose)):
         if not marked.any():
             continue
         count = f"{marked.sum():,} of {len(marked):,} patches"
         if patches.grouped:
             total, touched = len(np.unique(patches.groups)), len(np.unique(patches.groups[marked]))
-            count = f"{touched:,} of {total:,} {patches.unit}s ({count})"
+            count = f"{touched:,} of {total:,} {patches.unit}s, which hold {count},"
         yield f"SEEN BEFORE: {count} {what}, so the figures flatter it; --unseen leaves them out."
+    if seen.limit < 1:
+        yield f"TRIAL: the model was trained with --limit {seen.limit:g}, so its figures say little."
     if seen.leaky:
         yield (
             "LEAKY: the model was trained on a split that puts patches of one case on both sides, so figures on such "
@@ -52,7 +55,7 @@ def _of_seen(patches: Patches, seen: Seen) -> Iterator[str]:
         yield "The model does not say which cases trained it: whether these are new to it is not known."
 
 
-def _of_data(card: Card, patches: Patches) -> Iterator[str]:
+def _of_data(card: Card, patches: Patches, options: Options) -> Iterator[str]:
     if len(np.unique(patches.labels)) == 1:
         yield "The data hold one class only: what needs both is not given."
     absent = len(card.class_names) - len(np.unique(patches.labels))
@@ -67,11 +70,13 @@ def _of_data(card: Card, patches: Patches) -> Iterator[str]:
         yield "The data do not say which case a patch is of: intervals are over patches, and narrower than is true."
     elif groups == 1:
         yield f"All patches are of one {unit}: there are no intervals, and nothing is known of others."
-    elif groups < FEW_GROUPS:
+    elif groups < FEW_GROUPS and options.draws:
         yield f"There are {groups} {unit}s only: the intervals are rough."
 
 
 def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]:
+    if options.unseen:
+        yield f"What the model had seen is left out (--unseen): {patches.unit}s that trained or calibrated it."
     if options.cases is not None:
         missing = sorted(set(options.cases).difference(patches.cases.tolist(), patches.groups.tolist()))
         if missing:

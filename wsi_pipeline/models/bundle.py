@@ -25,6 +25,9 @@ __all__ = ["SHIPPED", "ModelBundle", "load_bundle", "save_bundle", "save_ensembl
 log = logging.getLogger(__name__)
 
 CARD_FILE, WEIGHTS_FILE, SPLIT_FILE = "model.json", "model.safetensors", "split.json"
+TRAINING_SUFFIX = ".training"
+"""Of the folder beside a bundle that holds its training's checkpoints and logs."""
+
 SHIPPED = Path(__file__).parent / "bundles"
 
 
@@ -43,6 +46,9 @@ def load_bundle(name: str | Path) -> ModelBundle:
         shipped = ", ".join(sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())) or "none"
         raise BundleError(name, "is no model bundle", f"Give a folder with {CARD_FILE}, or a shipped one: {shipped}.")
     if not (folder / CARD_FILE).exists():
+        beside = folder.parent / folder.name.removesuffix(TRAINING_SUFFIX)
+        if folder.name.endswith(TRAINING_SUFFIX) and (beside / CARD_FILE).exists():
+            raise BundleError(name, "holds the checkpoints and logs of a training", f"Its bundle is {beside}.")
         return load_wsinfer(folder)
     card = read_card(folder / CARD_FILE)
     _check_int8(folder, card)

@@ -32,6 +32,8 @@ class Seen:
     """Cases that trained; of a leaky split, names of patches."""
     validation: frozenset[str]
     """Those that chose threshold, calibration and the epoch."""
+    limit: float = 1.0
+    """Fraction of these cases' patches that was used; below 1 of a trial."""
 
 
 def what_was_seen(bundle: ModelBundle) -> Seen:
@@ -49,6 +51,7 @@ def what_was_seen(bundle: ModelBundle) -> Seen:
         leaky=any(one.leaky for one in (own, *members)),
         train=train,
         validation=own.validation.union(*(one.validation for one in members)) - train,
+        limit=min(one.limit for one in (own, *members)),
     )
 
 
@@ -64,7 +67,12 @@ def _of_one(folder: Path, card: Card) -> Seen:
         leaky=any(split.get("kind") == LEAKY or split.get(LEAKY) is True for split in told),
         train=train,
         validation=validation,
+        limit=min((_fraction(split.get("limit")) for split in told), default=1.0),
     )
+
+
+def _fraction(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and 0 < value <= 1 else 1.0
 
 
 def mark(dataset: PatchDataset, names: frozenset[str]) -> NDArray[np.bool_]:

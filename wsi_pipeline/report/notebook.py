@@ -22,7 +22,7 @@ def notebook_view(overlay: Path, summary: Summary) -> str:
         page = image.convert("RGB")
     page.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     text = (
-        f"{summary.slide}: IDC {area(summary.idc_mm2)} mm² of {area(summary.analysed_mm2)} mm² "
+        f"{summary.slide}: {summary.class_name} {area(summary.idc_mm2)} mm² of {area(summary.analysed_mm2)} mm² "
         f"({percent(summary.idc_fraction)}), {summary.regions:,} regions at {summary.threshold:g}. {summary.note}."
     )
     return (

@@ -30,12 +30,19 @@ class Numbers:
     slides: int
     done: int
     failed: int
+    class_name: str
+    """What the slides' regions are of; empty where no slide has numbers."""
     with_regions: int
     idc_mm2: float
     analysed_mm2: float
     regions: int
     warned: int
     """Slides with at least one warning."""
+
+    @property
+    def heading(self) -> str:
+        """What the page shows."""
+        return f"{self.class_name} heatmaps" if self.class_name else "Heatmaps"
 
 
 def add_up(record: RunRecord) -> Numbers:
@@ -45,6 +52,7 @@ def add_up(record: RunRecord) -> Numbers:
         slides=record.planned,
         done=len(summaries),
         failed=len(record.failed),
+        class_name=_each(one.class_name for one in summaries),
         with_regions=sum(summary.regions > 0 for summary in summaries),
         idc_mm2=sum(summary.idc_mm2 for summary in summaries),
         analysed_mm2=sum(summary.analysed_mm2 for summary in summaries),
@@ -73,8 +81,8 @@ def slide_facts(result: SlideResult) -> list[tuple[str, str]]:
     if one is None:
         return []
     facts = [
-        ("IDC area", f"{area(one.idc_mm2)} mm²"),
-        ("IDC part", percent(one.idc_fraction)),
+        (f"{one.class_name} area", f"{area(one.idc_mm2)} mm²"),
+        (f"{one.class_name} part", percent(one.idc_fraction)),
         ("Regions", f"{one.regions:,}"),
         ("Largest region", f"{area(one.largest_region_mm2)} mm²"),
         ("Tissue", f"{area(one.tissue_mm2)} mm²"),

@@ -77,7 +77,7 @@ def render(folder: Path, record: RunRecord) -> str:
 
 
 def in_order(results: Sequence[SlideResult]) -> list[SlideResult]:
-    """The slides that have numbers, the largest IDC area first; of equal ones, in the order of their names."""
+    """The slides that have numbers, the largest area of regions first; of equal ones, in the order of their names."""
     done = [(result.summary.idc_mm2, result) for result in results if result.summary is not None]
     return [result for _, result in sorted(done, key=lambda pair: (-pair[0], pair[1].slide, pair[1].path))]
 

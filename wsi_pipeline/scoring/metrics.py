@@ -197,13 +197,17 @@ def confusion(labels: NDArray[np.integer], called: Labels, classes: int) -> Labe
 
 
 def class_scores(table: Labels) -> list[dict[str, float | None]]:
-    """Precision, recall and F1 of each class of a confusion matrix, and how often it occurs; None where undefined."""
+    """Precision, recall and F1 of each class of a confusion matrix, and how often it occurs; None where undefined.
+
+    With patches of one class only, none that is called can be wrong, so precision and F1 would say nothing.
+    """
     hits, occurs, called = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    several = np.count_nonzero(occurs) > 1
     return [
         {
-            "precision": float(hit / says) if says else None,
+            "precision": float(hit / says) if says and several else None,
             "recall": float(hit / there) if there else None,
-            "f1": float(2 * hit / (there + says)) if there else None,
+            "f1": float(2 * hit / (there + says)) if there and several else None,
             "patches": int(there),
         }
         for hit, there, says in zip(hits, occurs, called, strict=True)

@@ -61,7 +61,8 @@ def open_files(root: str | Path, containing: str = "") -> PatchFiles:
     try:
         return _Folder(root, containing) if root.is_dir() else _Zip(root, containing)
     except BadZipFile as error:
-        raise DatasetError(root, f"is no readable zip file ({error})", "Download or copy it again.") from error
+        hint = "Download or copy it again." if root.suffix.lower() == ".zip" else "Give a folder or a zip file."
+        raise DatasetError(root, f"is no readable zip file ({error})", hint) from error
     except OSError as error:
         raise DatasetError(root, f"cannot be read ({error})", "Check its permissions.") from error
 

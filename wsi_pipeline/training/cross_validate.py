@@ -40,6 +40,7 @@ from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.start import started_from
 from wsi_pipeline.training.train import build_and_fit, check_free, open_for
 from wsi_pipeline.training.trainer import Device, choose_device
+from wsi_pipeline.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def cross_validate(
     out = Path(out).absolute()
     _check_split(recipe)
     recipe = recipe.with_split("case")
-    check_free(out, recipe, overwrite=overwrite)
+    check_free(out, data, recipe, overwrite=overwrite)
     dataset = _open(recipe, data, limit)
     log.info("%s", describe(dataset))
     every = np.arange(len(dataset))
@@ -192,9 +193,12 @@ def _notes(dataset: PatchDataset, count: int, limit: float) -> list[str]:
     unit, cases = dataset.group_kind, len(np.unique(dataset.groups))
     notes = [f"Cross-validation by {unit}, {count} folds; the threshold was chosen on all folds together."]
     if cases < FEW_CASES:
-        notes.append(f"Only {cases} {unit}s: far too few to claim anything.")
+        notes.append(f"Only {counted(cases, unit)}: far too few to claim anything.")
     if limit < 1:
-        notes.append(f"Only {limit:.1%} of the patches of each {unit} are used: a trial, not a result.")
+        notes.append(
+            f"Only {len(dataset):,} patches are used, {limit:.1%} of each class of each {unit} but at least one: a "
+            "trial, not a result, and of another balance of classes than the data."
+        )
     return notes
 
 

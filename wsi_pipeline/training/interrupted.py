@@ -18,7 +18,7 @@ from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import make_folder, write_json
 from wsi_pipeline.locks import LOCK_NAME, folder_lock
-from wsi_pipeline.models.bundle import load_bundle
+from wsi_pipeline.models.bundle import TRAINING_SUFFIX, load_bundle
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
 
@@ -46,7 +46,7 @@ def training_folder(out: Path, *, folds: int, restart: bool) -> Iterator[Path]:
         OutputError: where another training holds it, or it cannot be written.
         TrainingError: where it holds an interrupted training with another number of folds.
     """
-    folder = out.with_name(f"{out.name}.training")
+    folder = out.with_name(out.name + TRAINING_SUFFIX)
     if is_helper():
         yield folder
         return

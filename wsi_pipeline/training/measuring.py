@@ -27,9 +27,13 @@ from wsi_pipeline.scoring.metrics import score
 from wsi_pipeline.training.fit import Fitted
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
+from wsi_pipeline.wording import counted
 
 FEW_CASES = 20
 """With fewer cases in a part, its numbers are called too few to claim anything."""
+
+DIGITS = 6
+"""Decimals of a figure on a card: so many that to round it again to those shown is as good as to round once."""
 
 _SHOWN = {
     "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "F1",
@@ -190,8 +194,8 @@ def scores(
         "cases": len(np.unique(groups)),
         "patches": len(labels),
         "threshold": threshold,
-        **{key: round(value, 4) for key, value in found.items()},
-        "interval_95": {key: [round(end, 4) for end in pair] for key, pair in ranges.items()},
+        **{key: round(value, DIGITS) for key, value in found.items()},
+        "interval_95": {key: [round(end, DIGITS) for end in pair] for key, pair in ranges.items()},
     }
 
 
@@ -200,7 +204,8 @@ def _notes(dataset: PatchDataset, split: Split, recipe: Recipe) -> list[str]:
     notes = list(split.notes)
     if len(split.validation):
         which = "its figures flatter" if len(split.test) else "its figures, the only ones there are, flatter"
-        notes.append(f"{_chosen(recipe)} were chosen on the validation part: {which}.")
+        chosen = _chosen(recipe, classes=len(dataset.class_names))
+        notes.append(f"{chosen} chosen on the validation part: {which}.")
     if not split.leaky and may_have_context(dataset):
         notes.append("No second stage over the neighbourhood was fitted: --folds does that.")
     if dataset.group_kind == "picture" and split.kind != "published":
@@ -208,13 +213,20 @@ def _notes(dataset: PatchDataset, split: Split, recipe: Recipe) -> list[str]:
     for name in ("validation", "test"):
         cases = len(np.unique(dataset.groups[split.parts[name]]))
         if 0 < cases < FEW_CASES:
-            notes.append(f"Only {cases} {dataset.group_kind}s in the {name} part: far too few to claim anything.")
+            notes.append(
+                f"Only {counted(cases, dataset.group_kind)} in the {name} part: far too few to claim anything."
+            )
     return notes
 
 
-def _chosen(recipe: Recipe) -> str:
-    epoch = recipe.optimisation.keep == "best" or recipe.optimisation.patience is not None
-    return "Calibration, threshold and the epoch that is kept" if epoch else "Calibration and threshold"
+def _chosen(recipe: Recipe, classes: int) -> str:
+    chosen = ["calibration"]
+    if classes == 2:  # of more, the most probable one is called
+        chosen.append("threshold")
+    if recipe.optimisation.keep == "best" or recipe.optimisation.patience is not None:
+        chosen.append("the epoch that is kept")
+    first = ", ".join(chosen[:-1])
+    return (f"{first} and {chosen[-1]} were" if first else f"{chosen[-1]} was").capitalize()
 
 
 def describe_metrics(metrics: Mapping[str, Any]) -> str:

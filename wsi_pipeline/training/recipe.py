@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -271,10 +271,31 @@ def _explain(error: ValidationError, source: str | Path) -> ConfigError:
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a slip leaves a gap, too
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return ConfigError(source, f"{key or 'recipe'}: {first['msg'].removeprefix('Value error, ')}", "")
+        why = f"{key or 'recipe'}: {first['msg'].removeprefix('Value error, ')}"
+        return ConfigError(source, why, _told_of(first["loc"]))
     near = _nearest(key)
     hint = f"Did you mean {near!r}?" if near else "docs/training.md lists the settings."
     return ConfigError(source, f"unknown setting {key!r}", hint)
+
+
+def _told_of(path: Sequence[int | str]) -> str:
+    """What the deepest setting on a path is; nothing where there is none."""
+    section: type[BaseModel] = Recipe
+    told = ""
+    for number, part in enumerate(path, start=1):
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        told = f"{'.'.join(map(str, path[:number]))} is: {field.description}." if field.description else told
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
+        if not inner:
+            break
+        section = inner[0]
+    return told
+
+
+def _is_section(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, _Section)
 
 
 def _nearest(key: str) -> str | None:
@@ -292,5 +313,5 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
         for kind in (field.annotation, *get_args(field.annotation)):  # a section, one or none, or several
-            if isinstance(kind, type) and issubclass(kind, _Section):
+            if _is_section(kind):
                 yield from _keys(kind, f"{prefix}{name}.")

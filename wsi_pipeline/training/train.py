@@ -62,7 +62,7 @@ def train(
         BundleError: where the architecture is unknown, or the weights to start from must be had and cannot.
     """
     out = Path(out).absolute()
-    check_free(out, recipe, overwrite=overwrite)
+    check_free(out, data, recipe, overwrite=overwrite)
     dataset = open_for(recipe, data)
     split = _split(dataset, recipe, published, limit)
     log.info("%s", describe(dataset, split))
@@ -181,20 +181,24 @@ def _with_leaky(
     return replace(measured, metrics={**measured.metrics, "leaky_comparison": leaky.metrics})
 
 
-def check_free(out: Path, recipe: Recipe, *, overwrite: bool) -> None:
-    """Refuse to replace what is there.
+def check_free(out: Path, data: str | Path, recipe: Recipe, *, overwrite: bool) -> None:
+    """Refuse to replace what is there, or to write among the patches.
 
     Args:
         out: Folder of the new bundle.
+        data: Folder or file of the patches.
         recipe: Settings, which may name bundles to start from.
         overwrite: Whether a bundle may be replaced.
 
     Raises:
-        OutputError: where `out` holds a bundle that may not be replaced, or that is needed, or is no folder.
+        OutputError: where `out` holds a bundle that may not be replaced, or that is needed, lies in the data, or is no
+            folder.
         BundleError: where a bundle to start from cannot be read.
     """
     if not out.name or out.name == "..":
         raise OutputError(out, "has no name of its own", "Give the folder of the new bundle a name.")
+    if out.resolve().is_relative_to(Path(data).resolve()):
+        raise OutputError(out, "lies in the data", "Give the bundle a folder outside the data.")
     if any(bundle.path.resolve() == out.resolve() for bundle in starts(recipe)):
         raise OutputError(out, "is the bundle that the training starts from", "Give another --out.")
     if (out / CARD_FILE).exists() and not overwrite:

@@ -45,6 +45,7 @@ def _row(entry: SlideEntry) -> dict[str, Any]:
         "status": entry.status,
         "error": entry.error,
         **{key: entry.summary.get(key) for key in (*NUMBERS, "model")},
+        "class_name": entry.summary.get("class_name", "IDC"),
         "has_spread": bool(entry.summary.get("spread_over")),
         "annotated": entry.status == "done" and (entry.folder / ANNOTATIONS).is_file(),
         "warnings": list(entry.summary.get("warnings") or ()),

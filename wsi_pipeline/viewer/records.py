@@ -19,7 +19,7 @@ NUMBERS = (
 )
 """Numbers of a summary that the gallery shows; each may be missing or null."""
 
-_TEXTS = ("slide", "path", "model")
+_TEXTS = ("slide", "path", "model", "class_name")
 
 
 def read_record(file: Path) -> Mapping[str, Any]:

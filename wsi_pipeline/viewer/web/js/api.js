@@ -6,7 +6,7 @@
  *   id: string, run: string, name: string, status: "done" | "failed", error: ErrorInfo | null,
  *   idc_mm2: number | null, idc_fraction: number | null, tissue_mm2: number | null, analysed_mm2: number | null,
  *   regions: number | null, largest_region_mm2: number | null, mean_probability: number | null,
- *   threshold: number | null, model: string | null, warnings: string[],
+ *   threshold: number | null, model: string | null, class_name: string, warnings: string[],
  * }} SlideRow
  * @typedef {{ title: string, research_use: string, runs: { id: string, name: string }[], slides: SlideRow[] }} Run
  * @typedef {{ where: string, why: string, hint: string }} ErrorInfo

@@ -15,8 +15,8 @@ import { debounce } from "./state.js";
 /** @type {ReadonlyArray<{ id: string, name: string, key: (row: SlideRow) => number | string, down: boolean }>} */
 const ORDERS = [
   { id: "name", name: "Name", key: (row) => row.name, down: false },
-  { id: "idc", name: "IDC area, largest first", key: (row) => row.idc_mm2 ?? -1, down: true },
-  { id: "fraction", name: "IDC fraction, largest first", key: (row) => row.idc_fraction ?? -1, down: true },
+  { id: "idc", name: "Area of regions, largest first", key: (row) => row.idc_mm2 ?? -1, down: true },
+  { id: "fraction", name: "Share of the analysed area, largest first", key: (row) => row.idc_fraction ?? -1, down: true },
   { id: "regions", name: "Regions, most first", key: (row) => row.regions ?? -1, down: true },
   { id: "mean", name: "Mean probability, highest first", key: (row) => row.mean_probability ?? -1, down: true },
   { id: "tissue", name: "Tissue, largest first", key: (row) => row.tissue_mm2 ?? -1, down: true },
@@ -24,8 +24,8 @@ const ORDERS = [
 
 const FILTERS = [
   { id: "all", name: "All slides" },
-  { id: "idc", name: "With IDC regions" },
-  { id: "none", name: "Without IDC regions" },
+  { id: "idc", name: "With regions" },
+  { id: "none", name: "Without regions" },
   { id: "warned", name: "With warnings" },
   { id: "failed", name: "Failed" },
 ];
@@ -137,7 +137,7 @@ function card(row, run, many) {
       h(
         "dl",
         { class: "card-numbers" },
-        number("IDC", area(row.idc_mm2)),
+        number(row.class_name, area(row.idc_mm2)),
         number("of analysed", percent(row.idc_fraction)),
         number("regions", (row.regions ?? 0).toLocaleString("en")),
         number("tissue", area(row.tissue_mm2)),
