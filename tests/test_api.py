@@ -98,7 +98,7 @@ def test_what_is_wrong_with_a_slide_is_raised_as_what_it_is(tmp_path, slide, bun
     assert told.value.where == str(tmp_path / "empty.svs")
     assert told.value.hint
     analyze(slide, tmp_path / "out", model=str(bundle), **QUICK)
-    with pytest.raises(ResultsMismatchError, match="another settings"):
+    with pytest.raises(ResultsMismatchError, match="other settings"):
         analyze(slide, tmp_path / "out", model=str(bundle), **QUICK | {"threshold": 0.9})
     again = analyze(slide, tmp_path / "out", model=str(bundle), overwrite=True, **QUICK | {"threshold": 0.9})
     assert again.summary.threshold == 0.9

@@ -33,8 +33,8 @@ def test_run_prints_a_line_a_slide_and_where_to_look(tmp_path, slide, bundle, ca
     out = tmp_path / "out"
     assert main(["run", str(slide), "--out", str(out), "--model", bundle, "--batch-size=32", *SMALL]) == OK
     printed = capsys.readouterr()
-    assert re.search(r"a slide: IDC [\d.]+ of [\d.]+ mm² \([\d.]+%\) in \d+ regions, \d+ cells, [\d.]+ s", printed.out)
-    assert f"1 slides done, 0 done before, 0 failed. Results: {out}/summary.csv" in printed.out
+    assert re.search(r"a slide: IDC [\d.]+ of [\d.]+ mm² \([\d.]+%\) in 1 region, \d+ cells, [\d.]+ s", printed.out)
+    assert f"1 slide done, 0 done before, 0 failed. Results: {out}/summary.csv" in printed.out
     assert printed.err == ""  # no progress bar where nobody watches
     assert main(["run", str(slide), "--out", str(out), "--model", bundle, "--batch-size=32", *SMALL]) == OK
     assert "done before, nothing to do" in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_failed_slides_are_listed_at_the_end_and_in_the_status(tmp_path, slide, 
         main(["run", str(slide), str(fake), "--out", str(tmp_path / "out"), "--model", bundle, *SMALL]) == SOME_FAILED
     )
     printed = capsys.readouterr()
-    assert "1 slides done, 0 done before, 1 failed" in printed.out
+    assert "1 slide done, 0 done before, 1 failed" in printed.out
     (line,) = printed.err.strip().splitlines()
     assert re.match(rf"FAILED picture: {re.escape(str(fake))}: is a JPEG picture, not a slide\. \w+", line)
 

@@ -154,7 +154,7 @@ def test_results_of_other_settings_are_never_mixed(tmp_path, slide, bundle, sett
     other = make_settings(bundle, threshold=0.7)
     (refused,) = pipeline.run([str(slide)], tmp_path, other).failed
     assert refused.error["type"] == "ResultsMismatchError"
-    assert "another settings" in refused.error["why"]
+    assert "other settings" in refused.error["why"]
     assert "--overwrite" in refused.error["hint"]
     array = next((tmp_path / "röt 1" / "heatmap.zarr" / "0").rglob("c/0/*/*"))
     before = array.stat().st_mtime_ns

@@ -210,7 +210,7 @@ def test_the_picture_of_the_spread_belongs_to_a_whole_result(tmp_path, slide, bu
     run(slide, tmp_path, bundle, tta=True)
     assert picture.read_bytes() == before
     (refused,) = pipeline.run([str(slide)], tmp_path, make_settings(bundle)).failed
-    assert "another settings" in refused.error["why"]
+    assert "other settings" in refused.error["why"]
     settings = make_settings(bundle)
     assert not pipeline.run([str(slide)], tmp_path, settings, overwrite=True).failed
     assert not picture.exists()  # it told of another run

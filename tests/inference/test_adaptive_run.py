@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_in_the_same_map_and_count(tmp_path, slide, bund
 
 def test_a_full_map_is_not_gone_on_with_as_an_adaptive_one(tmp_path, slide, bundle):
     finished(slide, tmp_path, bundle)
-    assert "another settings" in run(slide, tmp_path, bundle, adaptive=True).error["why"]
+    assert "other settings" in run(slide, tmp_path, bundle, adaptive=True).error["why"]
 
 
 @pytest.mark.parametrize("cell", ["native", "2um"])

@@ -225,7 +225,7 @@ def _findings(chosen: dict[str, BreakhisName], sizes: Sequence[Size]) -> list[st
     if joined := sorted(patient for patient, letters in blocks.items() if len(letters) > 1):
         named = [f"{patient} ({', '.join(sorted(b or 'none' for b in blocks[patient]))})" for patient in joined]
         found.append(
-            f"Patients whose number comes with different letters, each taken for one ({len(joined)}): {some_names(named)}."
+            f"Numbers that come with several letters, each one patient here ({len(joined)}): {some_names(named)}."
         )
     if odd := Counter(size for size in sizes if size != FULL_SIZE):
         shown = some_names([f"{size} px ({count:,})" for size, count in odd.most_common()])
