@@ -78,7 +78,7 @@ def reliability_chart(evaluation: Evaluation) -> str:
         below.set(xlabel="Probability of the most probable class")
     below.set_yscale("log")
     below.set_ylim(0.8, 2 * len(patches.labels))
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    axes.legend(loc="upper left", fontsize=9, framealpha=0.85, edgecolor="none")
     return svg(figure, "Reliability diagram")
 
 
@@ -106,8 +106,8 @@ def history_chart(history: Mapping[str, Sequence[float]]) -> str:
     for axes, (title, curves) in zip((left, right), drawn.items(), strict=False):
         for key, name, colour, style in curves:
             axes.plot(history["epoch"], history[key], style, color=colour, label=name, marker="o", markersize=2.5)
-        axes.set(xlabel="Epoch", ylabel=title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="Epoch", ylabel=title, xlim=(0.5, max(history["epoch"]) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend(fontsize=9, frameon=False)
     return svg(figure, f"{' and '.join(drawn)} over the epochs of the training")
 
