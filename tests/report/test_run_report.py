@@ -200,7 +200,7 @@ def test_a_model_of_something_else_is_not_called_idc(results):
         replace(one, summary=one.summary and replace(one.summary, class_name="metastasis")) for one in record.results
     ]
     text = Page(render(results, record)).text
-    assert "metastasis heatmaps of" in text
+    assert "Metastasis heatmaps of" in text
     assert "IDC" not in text.split("The model: ")[0]
     assert "IDC" not in "".join(describe(one) for one in record.results)
 

@@ -42,7 +42,8 @@ class Numbers:
     @property
     def heading(self) -> str:
         """What the page shows."""
-        return f"{self.class_name} heatmaps" if self.class_name else "Heatmaps"
+        heading = f"{self.class_name} heatmaps".lstrip()
+        return heading[0].upper() + heading[1:]
 
 
 def add_up(record: RunRecord) -> Numbers:
