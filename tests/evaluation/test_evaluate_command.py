@@ -1,6 +1,7 @@
 """`wsi-pipeline evaluate`, end to end, on patches in the Kaggle layout and a model that numpy can compute."""
 
 import json
+import os
 from io import BytesIO
 
 import numpy as np
@@ -137,6 +138,19 @@ def test_patches_that_cannot_be_read_cost_themselves_alone(bundle, tmp_path, cap
     assert values["patches"] == 34
     assert {bad["name"] for bad in values["unreadable"]} == {first, second}
     assert "2 patches cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_file_that_cannot_be_opened_costs_itself_alone(bundle, tmp_path):
+    data = write_folder(tmp_path / "data", files())
+    gone = next(data.rglob("*.png"))
+    gone.unlink()
+    gone.symlink_to(tmp_path / "nowhere")
+    figures, report = tmp_path / "figures.json", tmp_path / "r.html"
+    assert command("--model", bundle, "--data", data, "--json", figures, "--report", report) == 0
+    values = json.loads(figures.read_text())
+    assert (values["patches"], [bad["name"] for bad in values["unreadable"]]) == (35, [str(gone.relative_to(data))])
+    assert report.exists()
 
 
 def test_one_class_only_gives_what_can_be_given(bundle, tmp_path):

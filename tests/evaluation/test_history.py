@@ -18,3 +18,5 @@ def test_what_is_not_there_or_no_history_is_none(tmp_path):
     assert read_history(tmp_path) is None
     (tmp_path / "history.csv").write_text("epoch,train_loss\n")
     assert read_history(tmp_path) is None
+    (tmp_path / "history.csv").write_text("epoch,train_loss\nfirst,0.5\n2,0.4\n")
+    assert read_history(tmp_path) is None

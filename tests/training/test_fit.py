@@ -138,6 +138,19 @@ def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, monkeypatch, sched
     assert same(resumed, whole)
 
 
+@pytest.mark.parametrize("schedule", ["one_cycle", "constant"])
+def test_the_momentum_of_sgd_is_the_recipe_s(tmp_path, monkeypatch, schedule):
+    used, original = set(), Classifier.training_step
+
+    def step(self, patches, number):
+        used.add(self.trainer.optimizers[0].param_groups[0]["momentum"])
+        return original(self, patches, number)
+
+    monkeypatch.setattr(Classifier, "training_step", step)
+    trained(tmp_path, recipe(epochs=2, optimizer="sgd", momentum=0.6, schedule=schedule))
+    assert used == {0.6}
+
+
 def test_a_training_that_is_through_is_not_repeated(tmp_path, monkeypatch):
     first = trained(tmp_path, recipe(ema_decay=0.9))
     monkeypatch.setattr(Classifier, "training_step", lambda *_: pytest.fail("trained again"))
@@ -153,6 +166,7 @@ def test_a_training_that_is_through_is_not_repeated(tmp_path, monkeypatch):
         ({"settings": recipe(lr=0.5)}, r"of another recipe \(optimisation.lr: 0.02 there, 0.5 now\)"),
         ({"train": TRAIN[:-1]}, "on other patches"),
         ({"validation": None}, "on other patches"),
+        ({"colours": IMAGENET}, "from other weights"),
     ],
 )
 def test_a_folder_of_another_training_is_refused(tmp_path, monkeypatch, change, reason):

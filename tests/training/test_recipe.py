@@ -71,6 +71,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(key, near):
         ("augmentation.offsets", 1.5),
         ("data.subset", {"IDC": 0}),
         ("optimisation", 3),
+        ("optimisation.stages", [{"epoch": 1, "train": []}]),
+        ("model.input_px", 100_000),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_key(key, value):

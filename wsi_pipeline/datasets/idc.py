@@ -209,7 +209,11 @@ def _tell_twins(store: PatchStore, patches: Sequence[Patch]) -> list[str]:
     """Cases that share most of their pictures: one slide under two names stands on both sides of a split by case."""
     case_of = {patch.member: patch.case for patch in patches}
     sizes = Counter(case_of.values())
-    pairs = Counter((case_of[first], case_of[name]) for name, first in first_alike(store, list(case_of)).items())
+    try:
+        alike = first_alike(store, list(case_of))
+    except DatasetError:  # told where the patches are read
+        return []
+    pairs = Counter((case_of[first], case_of[name]) for name, first in alike.items())
     twins = [pair for pair, shared in pairs.items() if pair[0] != pair[1] and 2 * shared > min(sizes[c] for c in pair)]
     if not twins:
         return []

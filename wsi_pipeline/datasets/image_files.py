@@ -92,12 +92,16 @@ def png_sizes(store: PatchStore, names: Sequence[str], *, strict: bool = True) -
     """What each PNG's first bytes say of its size.
 
     Raises:
-        DatasetError: naming the first files that are no PNG, or of a size that no patch has, and counting all; where
-            not `strict`, such files are left out.
+        DatasetError: naming the first files that cannot be read, are no PNG, or of a size that no patch has, and
+            counting all; where not `strict`, such files are left out.
     """
     sizes, errors = [], dict[str, DatasetError]()
     for name in tqdm(names, desc="sizes", unit="patch", disable=None, leave=False):
-        size = png_size(store.head(name, HEAD_BYTES))
+        try:
+            size = png_size(store.head(name, HEAD_BYTES))
+        except DatasetError as error:
+            errors[name] = error
+            continue
         if size is None:
             errors[name] = DatasetError(
                 store.address(name), "is no readable PNG image", "Copy it again from its source, or remove it."

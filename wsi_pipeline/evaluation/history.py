@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 
 HISTORY_FILE = "history.csv"
@@ -20,7 +20,8 @@ def read_history(folder: Path) -> Mapping[str, Sequence[float]] | None:
         return None
     if not rows or "epoch" not in rows[0]:
         return None
-    return {key: [_number(row.get(key)) for row in rows] for key in rows[0] if key}
+    columns = {key: [_number(row.get(key)) for row in rows] for key in rows[0] if key}
+    return columns if all(map(isfinite, columns["epoch"])) else None
 
 
 def _number(text: str | None) -> float:

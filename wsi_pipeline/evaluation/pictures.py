@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.datasets import fit_size
+from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.evaluation.predict import shrink
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.geometry import Size
@@ -45,9 +46,12 @@ class CasePictures:
 
 
 def patch_picture(evaluation: Evaluation, row: int) -> str:
-    """A patch as the network sees it."""
+    """A patch as the network sees it; white where it cannot be read any more."""
     side = evaluation.bundle.card.patch_size_px
-    image = Image.fromarray(fit_size(evaluation.patches.dataset.read(row), Size(side, side)))
+    try:
+        image = Image.fromarray(fit_size(evaluation.patches.dataset.read(row), Size(side, side)))
+    except DatasetError:
+        image = Image.new("RGB", (side, side), "white")
     if side <= MAX_PATCH_PX:
         return data_address(image)
     return data_address(image.resize((MAX_PATCH_PX, MAX_PATCH_PX), Image.Resampling.LANCZOS), photo=True)

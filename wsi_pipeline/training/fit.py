@@ -86,7 +86,7 @@ def fit(
         TrainingError: where the loss is not finite, memory is full, or `folder` is of another training.
         ConfigError: where recipe and data do not fit.
     """
-    check_same(folder, recipe, dataset, train, validation)
+    check_same(folder, recipe, dataset, train, validation, colours=colours)
     if (folder / RESULT_FILE).exists():
         return _finished(folder, network, recipe)
     data = PatchData(dataset, train, validation, recipe)

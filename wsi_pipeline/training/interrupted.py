@@ -19,6 +19,7 @@ from wsi_pipeline.errors import TrainingError
 from wsi_pipeline.files import make_folder, write_json
 from wsi_pipeline.locks import LOCK_NAME, folder_lock
 from wsi_pipeline.models.bundle import TRAINING_SUFFIX, load_bundle
+from wsi_pipeline.models.card import Colours
 from wsi_pipeline.training.recipe import Recipe
 from wsi_pipeline.training.sampling import Indices
 
@@ -86,14 +87,25 @@ def _empty(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def check_same(folder: Path, recipe: Recipe, dataset: PatchDataset, train: Indices, validation: Indices | None) -> None:
+def check_same(
+    folder: Path,
+    recipe: Recipe,
+    dataset: PatchDataset,
+    train: Indices,
+    validation: Indices | None,
+    *,
+    colours: Colours | None,
+) -> None:
     """Note what is trained in a folder; refuse one where something else is.
 
+    `colours` are those that the first weights are used to: they tell downloaded weights from random ones.
+
     Raises:
-        TrainingError: where the folder holds a training of another recipe or on other patches.
+        TrainingError: where the folder holds a training of another recipe, on other patches or from other weights.
     """
     make_folder(folder)
-    mine = {"recipe": recipe.model_dump(mode="json"), "data": data_digest(dataset, train, validation)}
+    mine: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": data_digest(dataset, train, validation)}
+    mine["colours"] = colours and [list(part) for part in colours]
     if recipe.model.start is not None:
         mine["start"] = load_bundle(recipe.model.start).digest
     path = folder / IDENTITY_FILE
@@ -129,6 +141,8 @@ def _difference(before: dict[str, Any], mine: dict[str, Any], recipe: Recipe) ->
         )
     if before["data"] != mine["data"]:
         return "on other patches, or split otherwise"
+    if before.get("colours", mine["colours"]) != mine["colours"]:  # the first folders did not say
+        return "from other weights: downloaded ones are there now that were not, or the other way round"
     return "" if before.get("start") == mine.get("start") else "from a bundle that is another one now"
 
 

@@ -203,6 +203,7 @@ class Classifier(pl.LightningModule):
             self._settings.lr,
             total_steps=total,
             pct_start=max(self._settings.warmup, 2 / total),  # it cannot rise in less than a step
+            cycle_momentum=self._settings.optimizer != "sgd",  # whose momentum is the recipe's
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from wsi_pipeline.config import Fraction, Length, ThresholdAim, read_yaml
 from wsi_pipeline.datasets.splits import SplitKind
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.models.card import MAX_SIDE_PX
 
 RECIPES = (
     "idc-best",
@@ -79,7 +80,9 @@ class ModelSettings(_Section):
     start: str | None = Field(
         None, description="a bundle of this architecture whose weights the training begins at, in place of these"
     )
-    input_px: int | None = Field(None, ge=8, description="patches are resized to this side, px; default: not at all")
+    input_px: int | None = Field(
+        None, ge=8, le=MAX_SIDE_PX, description="patches are resized to this side, px; default: not at all"
+    )
     normalisation: Literal["auto", "imagenet", "data", "none"] = Field(
         "auto", description="mean and deviation of colours; auto: that of the first weights, else the data's"
     )
@@ -89,7 +92,9 @@ class Stage(_Section):
     """From an epoch on, what is trained; all else is frozen, its batch norms too."""
 
     epoch: int = Field(ge=1)
-    train: tuple[str, ...] = Field(description="all, head, or names of stages of the network such as layer4")
+    train: tuple[str, ...] = Field(
+        min_length=1, description="all, head, or names of stages of the network such as layer4"
+    )
 
     @field_validator("train", mode="before")
     @classmethod

@@ -113,7 +113,8 @@ def build_and_fit(
     if recipe.distillation is not None:
         used = len(training_part(dataset, train, recipe)) + (0 if validation is None else len(validation))
         check_offsets(dataset, recipe, fits=fits_memory(dataset, used, recipe.data))
-        check_same(folder, recipe, dataset, train, validation)  # rather than when the teacher is through
+        # rather than when the teacher is through
+        check_same(folder, recipe, dataset, train, validation, colours=start.colours)
         first, teacher = _train_teacher(dataset, train, validation, recipe, folder=folder / "teacher", device=device)
         start = replace(start, text=f"{start.text}; its teacher: {first.text}")
     fitted = fit(
