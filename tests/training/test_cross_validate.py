@@ -123,6 +123,33 @@ def trained(tmp_path_factory):
     patch.undo()
 
 
+def test_each_patch_is_scored_by_the_network_that_did_not_see_its_case(tmp_path, monkeypatch):
+    dataset, trained_on, fit_one = painted(cases=6, side=4, patch=16), {}, module.build_and_fit
+
+    def build_and_fit(data, train, validation, recipe, *, folder, device):
+        trained_on[folder.name] = train
+        return fit_one(data, train, validation, recipe, folder=folder, device=device)
+
+    def predict_logits(draft, data, indices, **_):
+        """The row and the fold, and a little of the truth so that there is something to calibrate."""
+        fold = int(draft.path.parent.name.removeprefix("fold-"))
+        return np.stack([np.full(len(indices), fold), indices + data.labels[indices] / 2], 1).astype(np.float32)
+
+    monkeypatch.setattr("wsi_pipeline.training.train.open_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(module, "build_and_fit", build_and_fit)
+    monkeypatch.setattr(module, "predict_logits", predict_logits)
+    recipe = load_recipe("idc-best", TINY | {"optimisation.epochs": 1})
+    bundle = cross_validate(recipe, "painted", tmp_path / "bundle", count=2, device="cpu")
+    kept = np.load(f"{bundle.path}.training/out_of_fold.npz")
+    assert_array_equal(kept["logits"][:, 1].astype(int), np.arange(len(dataset)))
+    assert_array_equal(kept["logits"][:, 0], kept["fold"])
+    for fold in (0, 1):
+        held_out = np.flatnonzero(kept["fold"] == fold)
+        assert_array_equal(np.sort(np.concatenate([held_out, trained_on[f"fold-{fold}"]])), np.arange(len(dataset)))
+        assert not set(dataset.groups[held_out]) & set(dataset.groups[trained_on[f"fold-{fold}"]])
+    assert_array_equal(trained_on["all"], np.arange(len(dataset)))
+
+
 def test_the_bundle_holds_what_was_measured_on_unseen_cases(trained):
     dataset, _, bundle = trained
     card, kept = bundle.card, np.load(f"{bundle.path}.training/out_of_fold.npz")

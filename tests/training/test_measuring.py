@@ -1,10 +1,16 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from painted import painted
 from shades import margins, red_bundle, some_patches
 
-from wsi_pipeline.datasets import ahead
+from wsi_pipeline.datasets import Split, ahead
 from wsi_pipeline.errors import DatasetError
-from wsi_pipeline.training.measuring import predict_logits
+from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
+from wsi_pipeline.training import measuring
+from wsi_pipeline.training.measuring import bootstrap_over_cases, measure, predict_logits
+from wsi_pipeline.training.recipe import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +38,28 @@ def test_all_broken_patches_are_told_at_once_and_no_number_is_made_up(tmp_path):
     with pytest.raises(DatasetError, match=rf"2 of 72 patches cannot be used: {names}"):
         predict_logits(red_bundle(tmp_path), dataset, np.arange(72), device="cpu")
     predict_logits(red_bundle(tmp_path), dataset, np.arange(3, 30), device="cpu")
+
+
+def test_calibration_and_threshold_are_of_validation_alone_and_intervals_over_cases(monkeypatch):
+    dataset, rng = painted(cases=12), np.random.default_rng(0)
+    number = np.unique(dataset.groups, return_inverse=True)[1]
+    parts = {name: np.flatnonzero(number // 4 == part) for part, name in enumerate(("train", "validation", "test"))}
+    margin = 2 * (2 * dataset.labels - 1) + rng.normal(0, 3, len(dataset)) + np.where(number < 8, 2.0, -3.0)
+    logits = np.stack([-margin, margin], 1).astype(np.float32)
+    monkeypatch.setattr(measuring, "predict_logits", lambda _bundle, _data, indices, **_: logits[indices])
+    found = measure(
+        SimpleNamespace(positive=1), dataset, Split(kind="case", seed=0, **parts), load_recipe("idc-cnn"), device="cpu"
+    )
+    labels, groups = dataset.labels, dataset.groups
+    own, other = (fit_calibration(logits[parts[name]], labels[parts[name]]) for name in ("validation", "test"))
+    assert (found.temperature, found.bias) == own
+    assert found.bias != pytest.approx(other[1], abs=0.1)
+    probability = {name: calibrate(logits[parts[name]], *own)[:, 1] for name in parts}
+    aim = load_recipe("idc-cnn").threshold
+    chosen = best_threshold(labels[parts["validation"]], probability["validation"], aim)
+    assert found.threshold.value == chosen
+    assert found.threshold.value != best_threshold(labels[parts["test"]], probability["test"], aim)
+    rows = parts["test"]
+    ranges = bootstrap_over_cases(labels[rows], probability["test"], groups[rows], chosen)
+    shown = found.metrics["test"]["interval_95"]
+    assert shown == {key: pytest.approx(pair, abs=1e-6) for key, pair in ranges.items()}

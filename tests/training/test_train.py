@@ -21,6 +21,7 @@ from wsi_pipeline.inference import Predictor
 from wsi_pipeline.locks import folder_lock
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.scoring.metrics import score
+from wsi_pipeline.training import train as training
 from wsi_pipeline.training.measuring import measure
 from wsi_pipeline.training.module import Classifier
 from wsi_pipeline.training.recipe import Recipe, load_recipe
@@ -289,6 +290,20 @@ def test_the_command_prints_data_epochs_figures_and_the_bundle(tmp_path, patches
         "wsi-pipeline train idc-cnn --data DATA --out b --set optimisation.epochs=2 --limit 0.4 --seed 3"
     )
     assert any("trial" in note for note in card.metrics["notes"])
+
+
+def test_nothing_of_the_test_part_trains_or_validates(tmp_path, patches, monkeypatch):
+    used, original = {}, training.fit
+
+    def fit(network, dataset, train, validation, *args, **more):
+        used.update(train=set(dataset.groups[train]), validation=set(dataset.groups[validation]))
+        return original(network, dataset, train, validation, *args, **more)
+
+    monkeypatch.setattr(training, "fit", fit)
+    bundle = train(quick(optimisation__epochs=1), patches, tmp_path / "b", device="cpu")
+    split = json.loads((bundle.path / "split.json").read_text())
+    assert split["test"]
+    assert used == {part: set(split[part]) for part in ("train", "validation")}
 
 
 @pytest.mark.parametrize("out", [".", "9001/bundle"])
