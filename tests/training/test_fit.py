@@ -119,6 +119,31 @@ def test_it_leaves_the_program_s_chance_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"label_smoothing": 0.3},
+        {"loss": "focal", "gamma": 2.0},
+        {"class_weights": "balanced"},
+        {"l1": 0.01},
+        {"l2": 0.01},
+        {"mixup": 0.5},
+        {"weight_decay": 0.5},
+        {"clip": 0.01},
+    ],
+)
+def test_every_setting_of_the_loss_counts(tmp_path, setting):
+    """On three times as many negative patches as positive ones."""
+    labels = painted().labels
+    few = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[::3]])
+    plain = {"epochs": 1, "label_smoothing": 0.0, "mixup": 0.0, "class_weights": "none"}
+    without, with_it = (
+        trained(tmp_path / name, recipe(**{**plain, **more}), train=few, validation=None)
+        for name, more in (("without", {}), ("with", setting))
+    )
+    assert not same(without, with_it)
+
+
 def tiny_without_seed() -> nn.Module:
     with torch.random.fork_rng():
         return tiny()
