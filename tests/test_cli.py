@@ -113,6 +113,14 @@ def test_unknown_options_and_no_command_are_wrong_usage(capsys):
     assert "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("limit", ["0", "5", "-0.1", "nan"])
+def test_a_fraction_is_above_0_and_at_most_1(capsys, limit):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "idc-cnn", "--data", ".", "--out", "b", f"--limit={limit}"])
+    assert caught.value.code == USAGE
+    assert f"--limit: {limit} is no fraction" in capsys.readouterr().err
+
+
 def test_every_setting_is_an_option_with_help(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--help"])

@@ -168,7 +168,7 @@ def test_parts_that_are_empty_or_of_one_class_are_refused(rows, why):
 
 def test_folds_that_cannot_be_are_refused():
     dataset = OnPaper([("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 0)])
-    with pytest.raises(DatasetError, match=r"cannot make 4 folds of 3 cases\. Ask for 2 to 3"):
+    with pytest.raises(DatasetError, match=r"cannot make 4 folds of 3 cases\. Ask for at least 2, at most 3"):
         folds(dataset, 4)
     with pytest.raises(DatasetError, match=r"fold \d part holds other only"):
         folds(dataset, 3)

@@ -7,9 +7,10 @@ from shades import margins, red_bundle, some_patches
 
 from wsi_pipeline.datasets import Split, ahead
 from wsi_pipeline.errors import DatasetError
+from wsi_pipeline.scoring.bootstrap import bootstrap_over_cases
 from wsi_pipeline.scoring.calibration import best_threshold, calibrate, fit_calibration
 from wsi_pipeline.training import measuring
-from wsi_pipeline.training.measuring import bootstrap_over_cases, measure, predict_logits
+from wsi_pipeline.training.measuring import measure, predict_logits
 from wsi_pipeline.training.recipe import load_recipe
 
 
@@ -47,18 +48,16 @@ def test_calibration_and_threshold_are_of_validation_alone_and_intervals_over_ca
     margin = 2 * (2 * dataset.labels - 1) + rng.normal(0, 3, len(dataset)) + np.where(number < 8, 2.0, -3.0)
     logits = np.stack([-margin, margin], 1).astype(np.float32)
     monkeypatch.setattr(measuring, "predict_logits", lambda _bundle, _data, indices, **_: logits[indices])
-    found = measure(
-        SimpleNamespace(positive=1), dataset, Split(kind="case", seed=0, **parts), load_recipe("idc-cnn"), device="cpu"
-    )
+    split, recipe = Split(kind="case", seed=0, **parts), load_recipe("idc-cnn")
+    found = measure(SimpleNamespace(positive=1), dataset, split, recipe, device="cpu")
     labels, groups = dataset.labels, dataset.groups
     own, other = (fit_calibration(logits[parts[name]], labels[parts[name]]) for name in ("validation", "test"))
     assert (found.temperature, found.bias) == own
     assert found.bias != pytest.approx(other[1], abs=0.1)
     probability = {name: calibrate(logits[parts[name]], *own)[:, 1] for name in parts}
-    aim = load_recipe("idc-cnn").threshold
-    chosen = best_threshold(labels[parts["validation"]], probability["validation"], aim)
+    chosen = best_threshold(labels[parts["validation"]], probability["validation"], recipe.threshold)
     assert found.threshold.value == chosen
-    assert found.threshold.value != best_threshold(labels[parts["test"]], probability["test"], aim)
+    assert found.threshold.value != best_threshold(labels[parts["test"]], probability["test"], recipe.threshold)
     rows = parts["test"]
     ranges = bootstrap_over_cases(labels[rows], probability["test"], groups[rows], chosen)
     shown = found.metrics["test"]["interval_95"]

@@ -329,7 +329,6 @@ def test_a_published_split_may_be_given_as_a_file(tmp_path, patches):
         (["train", "idc-bset", "--data", "."], "is no recipe"),
         (["train", "idc-cnn", "--data", ".", "--set", "optimisation.epoch=3"], "Did you mean 'optimisation.epochs'?"),
         (["train", "idc-cnn", "--data", ".", "--split", "random"], "random is neither a kind of split nor a file"),
-        (["train", "idc-cnn", "--data", ".", "--limit", "5"], "--limit: 5 is no fraction"),
         (["train", "idc-cnn", "--data", ".", "--set", "data.subset=0.01"], "how many patches of it are drawn"),
         (["train", "idc-cnn", "--data", "nowhere"], "nowhere"),
     ],

@@ -45,6 +45,14 @@ def natural(text: str) -> int:
     return number
 
 
+def fraction(text: str) -> float:
+    """Type of an option that takes a share of something: above 0, at most 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{number:g} is no fraction: give more than 0 and at most 1")
+    return number
+
+
 def _kind(annotation: Any) -> tuple[type, tuple[str, ...] | None]:
     """Type and choices of a setting: of ``X | None`` the X, of a Literal its values."""
     if get_origin(annotation) in (Union, UnionType):

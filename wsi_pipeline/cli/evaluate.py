@@ -137,12 +137,14 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _read_cases(path: Path) -> frozenset[str]:
+    hint = "Give a text file with a case a line."
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no text'})"
-        raise ConfigError(path, why, "Give a text file with a case a line.") from error
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror or error})", hint) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, "is no text", hint) from error
     cases = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not cases:
-        raise ConfigError(path, "names no case", "Give a text file with a case a line.")
+        raise ConfigError(path, "names no case", hint)
     return cases

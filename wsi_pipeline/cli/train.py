@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from wsi_pipeline.cli.common import OK, natural
+from wsi_pipeline.cli.common import OK, fraction, natural
 from wsi_pipeline.errors import ConfigError
 
 _EPILOG = """\
@@ -60,7 +60,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--limit",
-        type=float,
+        type=fraction,
         default=1.0,
         metavar="X",
         help="for a trial: use this fraction of the patches, 0 to 1, at least one of each class in each part of the "
@@ -104,8 +104,6 @@ def _train(args: argparse.Namespace) -> int:
         raise ConfigError("train", f"--folds {args.folds} is no cross-validation", "Give 2 or more, or leave it out.")
     if args.folds and args.split:
         raise ConfigError("train", "--folds and --split exclude each other", "Give one of them.")
-    if not 0 < args.limit <= 1:
-        raise ConfigError("--limit", f"{args.limit:g} is no fraction", "Give more than 0 and at most 1.")
     if not args.data.exists():
         raise ConfigError("--data", f"{args.data} does not exist", "Check the path.")
     overrides = parse_overrides(args.overrides)

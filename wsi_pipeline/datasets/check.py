@@ -7,6 +7,7 @@ import numpy as np
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.datasets.splits import Split, class_counts
+from wsi_pipeline.wording import counted
 
 _TITLES = {"idc": "IDC patches", "breakhis": "BreakHis images", "pcam": "PatchCamelyon patches"}
 _WIDTH = 118
@@ -37,8 +38,9 @@ def _contents(dataset: PatchDataset) -> list[str]:
 
 
 def _cases(dataset: PatchDataset) -> str:
-    kinds = {"picture": "cases not known"}
-    return kinds.get(dataset.group_kind, f"{len({s.group for s in dataset.samples}):,} {dataset.group_kind}s")
+    if dataset.group_kind == "picture":
+        return "cases not known"
+    return counted(len(np.unique(dataset.groups)), dataset.group_kind)
 
 
 def split_lines(dataset: PatchDataset, split: Split) -> list[str]:

@@ -62,15 +62,16 @@ class OutOfFold:
         Raises:
             DatasetError: where it cannot be read, or is of other patches than these.
         """
+        hint = f"Give the {LOGITS_FILE} of a training with --folds."
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as found:
                 kept = {key: found[key] for key in found.files}
             logits, fold = kept["logits"], kept["fold"]
             told = {key: kept[key].tolist() for key in ("labels", "groups")}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:  # TypeError: a bare array
-            strerror = getattr(error, "strerror", None)
-            why = f"cannot be read ({strerror})" if strerror else f"is no {LOGITS_FILE}, or a damaged one"
-            raise DatasetError(path, why, f"Give the {LOGITS_FILE} of a training with --folds.") from error
+        except OSError as error:
+            raise DatasetError(path, f"cannot be read ({error.strerror or error})", hint) from error
+        except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:  # TypeError: a bare array
+            raise DatasetError(path, f"is no {LOGITS_FILE}, or a damaged one", hint) from error
         here = {"labels": dataset.labels.tolist(), "groups": dataset.groups.tolist()}
         if "names" in kept:  # the first files had none
             told["names"], here["names"] = kept["names"].tolist(), _names(dataset)

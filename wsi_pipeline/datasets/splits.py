@@ -4,7 +4,7 @@ By case or patient, unless a leaky split is asked for by name: patches of one ca
 cases that were trained on say nothing of new patients.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -120,7 +120,8 @@ def split_dataset(
     else:
         groups = Groups.of(dataset)
         parts = draw_groups(groups, list(fractions), rng)[groups.number]
-    split = replace(_split_of(parts, kind, seed, notes), file=published.name if published else "")
+    file = published.name if published else ""
+    split = Split(kind=kind, seed=seed, notes=tuple(notes), file=file, **_parts_of(parts))
     check_split(split, dataset, needed=[name for name, share in zip(PARTS, fractions, strict=True) if share > 0])
     return split if limit == 1 else _limited(split, dataset, limit)
 
@@ -134,7 +135,7 @@ def folds(dataset: PatchDataset, k: int, seed: int = 0) -> list[tuple[Indices, I
     groups = Groups.of(dataset)
     if not 2 <= k <= len(groups.names):
         most = len(groups.names)
-        hint = f"Ask for {f'2 to {most}' if most > 2 else '2'}." if most > 1 else "Give more cases."
+        hint = "Give more cases." if most < 2 else f"Ask for at least 2, at most {most}."
         raise DatasetError(dataset.root, f"cannot make {k} folds of {counted(most, dataset.group_kind)}", hint)
     fold = draw_groups(groups, [1 / k] * k, np.random.default_rng(seed))[groups.number]
     pairs = [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(k)]
@@ -239,10 +240,9 @@ def _deal_samples(dataset: PatchDataset, fractions: NDArray[np.float64], rng: np
     return parts
 
 
-def _split_of(parts: Indices, kind: SplitKind, seed: int, notes: Sequence[str]) -> Split:
-    """The split in which sample n is in part number `parts[n]`."""
-    train, validation, test = (np.flatnonzero(parts == number).astype(np.int64) for number in range(len(PARTS)))
-    return Split(kind=kind, seed=seed, train=train, validation=validation, test=test, notes=tuple(notes))
+def _parts_of(numbers: Indices) -> dict[str, Any]:
+    """The parts by name, each `Indices`, where sample n is in part number `numbers[n]`, or in none."""
+    return {part: np.flatnonzero(numbers == number).astype(np.int64) for number, part in enumerate(PARTS)}
 
 
 def _limited(split: Split, dataset: PatchDataset, limit: float) -> Split:
@@ -255,4 +255,4 @@ def _limited(split: Split, dataset: PatchDataset, limit: float) -> Split:
             of_class = members[labels[members] == label]
             parts[rng.choice(of_class, max(1, round(limit * len(of_class))), replace=False)] = number
     note = f"Only {limit:.1%} of each part's samples are used: a trial, not a result."
-    return replace(_split_of(parts, split.kind, split.seed, (*split.notes, note)), limit=limit, file=split.file)
+    return replace(split, limit=limit, notes=(*split.notes, note), **_parts_of(parts))

@@ -5,6 +5,7 @@ from typing import Any
 
 from wsi_pipeline.evaluation.result import Evaluation
 from wsi_pipeline.render.page import percent
+from wsi_pipeline.wording import counted
 
 NAMES = {
     "auroc": "AUROC",
@@ -52,8 +53,7 @@ def data_line(evaluation: Evaluation) -> str:
     patches = evaluation.patches
     count = f"{len(patches.labels):,} patches"
     if patches.grouped:
-        groups = len(set(patches.groups.tolist()))
-        count += f" of {groups:,} {patches.unit}{'' if groups == 1 else 's'}"
+        count += f" of {counted(len(set(patches.groups.tolist())), patches.unit)}"
     if not evaluation.binary:
         return count
     return f"{count}, {percent(evaluation.positive_fraction)} {evaluation.bundle.card.positive_class}"

@@ -15,6 +15,7 @@ from wsi_pipeline.outlines import lines_to_draw
 from wsi_pipeline.regions import Region
 from wsi_pipeline.render.picture import Picture, blend, fit, notes, resample
 from wsi_pipeline.sheet import INK, Sheet
+from wsi_pipeline.wording import counted
 
 LEGEND_SIZE = (170, 346)
 BAR_WIDTH, BAR_HEIGHT = 22, 220
@@ -208,8 +209,7 @@ class _Page:
             return
         _draw_outlines(sheet, regions, self._picture)
         sheet.outlines([np.array([(sheet.legend_x, bottom), (sheet.legend_x + 24, bottom)], np.float64)])
-        noun = "region" if len(regions) == 1 else "regions"
-        sheet.text(sheet.legend_x + 34, bottom, f"{len(regions):,} {class_name} {noun}")
+        sheet.text(sheet.legend_x + 34, bottom, counted(len(regions), f"{class_name} region"))
         sheet.text(sheet.legend_x + 34, bottom + 19, f"{sum(region.area_um2 for region in regions) * 1e-6:.3g} mm²")
 
     def save(self, path: Path, thumbnail: Thumbnail) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from wsi_pipeline.models.card import CROSS_VALIDATION, WITHOUT_CONTEXT, Card
 from wsi_pipeline.render.page import interval, number
+from wsi_pipeline.wording import counted
 
 FIGURES = {
     "auroc": "AUROC",
@@ -117,7 +118,7 @@ def _measured(metrics: Mapping[str, Any]) -> Iterator[Measured]:
             for key, name in FIGURES.items()
             if isinstance(found.get(key), int | float)
         ]
-        count = f"{found.get('cases', 0):,} {metrics.get('unit', 'case')}s, {found.get('patches', 0):,} patches"
+        count = f"{counted(found.get('cases', 0), metrics.get('unit', 'case'))}, {found.get('patches', 0):,} patches"
         leaky = "LEAKY split, " if metrics.get("leaky") else ""
         yield Measured(title=f"{leaky}{title}", count=count, figures=tuple(figures))
 

@@ -250,5 +250,5 @@ def _part_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
             ends = found["interval_95"].get(key)
             values.append(f"{_SHOWN[key]} {found[key]:.3f}" + (f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else ""))
         title = f"{'LEAKY ' if metrics['leaky'] else ''}{part.replace('_', ' ')}"
-        count = f"{found['cases']:,} {metrics.get('unit', 'case')}s, {found['patches']:,} patches"
+        count = f"{counted(found['cases'], metrics.get('unit', 'case'))}, {found['patches']:,} patches"
         yield f"{title}, {count}: {', '.join(values)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -284,29 +284,19 @@ def _explain(error: ValidationError, source: str | Path) -> ConfigError:
 
 
 def _told_of(path: Sequence[int | str]) -> str:
-    """What the deepest setting on a path is; nothing where there is none."""
-    section: type[BaseModel] = Recipe
-    told = ""
-    for number, part in enumerate(path, start=1):
-        field = section.model_fields.get(str(part))
-        if field is None:
-            break
-        told = f"{'.'.join(map(str, path[:number]))} is: {field.description}." if field.description else told
-        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
-        if not inner:
-            break
-        section = inner[0]
-    return told
-
-
-def _is_section(kind: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(kind, type) and issubclass(kind, _Section)
+    """What the deepest setting on a path is; nothing where no description tells."""
+    told = dict(_described(Recipe))
+    for end in range(len(path), 0, -1):
+        key = ".".join(map(str, path[:end]))
+        if told.get(key):
+            return f"{key} is: {told[key]}."
+    return ""
 
 
 def _nearest(key: str) -> str | None:
     """The known setting most like an unknown one: of the same section, or else the first of any."""
     section, _, last = key.rpartition(".")
-    known = [(*name.rpartition("."),) for name in _keys(Recipe)]
+    known = [(*name.rpartition("."),) for name, _ in _described(Recipe)]
     for names in ([name for name in known if name[0] == section], known):
         near = get_close_matches(last, [name[-1] for name in names], n=1, cutoff=0.5)
         if near:
@@ -314,9 +304,10 @@ def _nearest(key: str) -> str | None:
     return None
 
 
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _described(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    """Every setting by its dotted key, with its description."""
     for name, field in section.model_fields.items():
-        yield prefix + name
+        yield prefix + name, field.description
         for kind in (field.annotation, *get_args(field.annotation)):  # a section, one or none, or several
-            if _is_section(kind):
-                yield from _keys(kind, f"{prefix}{name}.")
+            if isinstance(kind, type) and issubclass(kind, _Section):
+                yield from _described(kind, f"{prefix}{name}.")
