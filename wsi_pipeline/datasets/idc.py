@@ -50,6 +50,9 @@ LIMITS = (
 _FIRST_CASE, _LAST_CASE = 8863, 16896
 """Numbers of the published cases."""
 
+MAX_SIDE_SQUARES = 10_000
+"""No case reaches over more patches than this in either direction: 20 cm at 0.25 µm/px are 8,000 patches of 100 px."""
+
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -105,8 +108,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
         full = Size(facts.patch_size_px, facts.patch_size_px)
     usual = full == Size(PATCH_PX, PATCH_PX)
     published = usual and _says_nothing(facts) and _are_published(index.cases)
-    sharing = _sharing_a_square(patches, full)
-    placed = full.width == full.height and not sharing
+    unplaced = _why_no_places(patches, full)
     return ImageFiles(
         store,
         layout="idc",
@@ -119,12 +121,12 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
                 name=patch.member,
                 label=patch.label,
                 group=facts.patients.get(patch.case, patch.case),
-                position=(patch.x, patch.y) if placed else None,
+                position=None if unplaced else (patch.x, patch.y),
                 case=patch.case,
             )
             for patch in patches
         ],
-        findings=[*_findings(index, sizes, full), *_tell_places(sharing, full), *_tell_twins(store, patches)],
+        findings=[*_findings(index, sizes, full), *_tell_places(unplaced), *_tell_twins(store, patches)],
         source=SOURCE if published else "",
         limits=LIMITS if published else (),
         group_kind="patient" if any(facts.patients.get(case, case) != case for case in index.cases) else "case",
@@ -187,22 +189,24 @@ def _parse_facts(store: PatchStore, name: str) -> DatasetFacts:
         raise DatasetError(store.address(name), why, "Correct it, or write it again.") from error
 
 
-def _sharing_a_square(patches: Sequence[Patch], full: Size) -> list[str]:
-    """Names of patches that lie in the same square of a case's mosaic as another one."""
-    places = [(patch.case, patch.x // full.width, patch.y // full.height) for patch in patches]
-    taken = Counter(places)
-    return [patch.member for patch, place in zip(patches, places, strict=True) if taken[place] > 1]
-
-
-def _tell_places(sharing: Sequence[str], full: Size) -> list[str]:
+def _why_no_places(patches: Sequence[Patch], full: Size) -> str:
+    """What keeps the cases from being put together again; empty where nothing does."""
     if full.width != full.height:
-        found = f"patches of {full} px are no squares"
-    elif sharing:
-        found = f"{len(sharing):,} patches share a square of {full} px with another, such as {sharing[0]}"
-    else:
-        return []
+        return f"patches of {full} px are no squares"
+    squares = [(patch.case, patch.x // full.width, patch.y // full.height) for patch in patches]
+    taken = Counter(squares)
+    sharing = [patch.member for patch, square in zip(patches, squares, strict=True) if taken[square] > 1]
+    if sharing:
+        return f"{len(sharing):,} patches share a square of {full} px with another, such as {sharing[0]}"
+    farthest = max(patches, key=lambda patch: max(patch.x, patch.y))
+    if max(farthest.x, farthest.y) >= MAX_SIDE_SQUARES * full.width:
+        return f"{farthest.member} would lie {max(farthest.x, farthest.y):,} px from the corner, farther than any slide"
+    return ""
+
+
+def _tell_places(unplaced: str) -> list[str]:
     lost = "no second stage over the neighbourhood, no map of a case and no windows across patches in training"
-    return [f"{found}: no patch's place is used, so there is {lost}."]
+    return [f"{unplaced}: no patch's place is used, so there is {lost}."] if unplaced else []
 
 
 def _tell_twins(store: PatchStore, patches: Sequence[Patch]) -> list[str]:
