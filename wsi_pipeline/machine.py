@@ -93,6 +93,12 @@ def available_memory(root: Path = _ROOT, own: Path = _OWN) -> int:
     return min(limits)
 
 
+def memory_is_full(error: BaseException) -> bool:
+    """Whether an error says that a device, or the machine, had no memory left. torch has a type for devices alone."""
+    kind = type(error).__name__
+    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
 def _physical_memory() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -291,9 +291,14 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
     assert "optimisation.lr" in caught.value.hint
 
 
-def test_full_memory_is_told_with_its_remedy(tmp_path, monkeypatch):
+def _no_gpu_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("ask", [_no_gpu_memory, lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)])
+def test_full_memory_is_told_with_its_remedy(tmp_path, monkeypatch, ask):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        ask()
 
     monkeypatch.setattr(Classifier, "training_step", full)
     with pytest.raises(TrainingError, match="memory is full") as caught:

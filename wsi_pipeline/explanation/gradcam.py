@@ -25,6 +25,7 @@ from wsi_pipeline.explanation.script import open_script
 from wsi_pipeline.inference import default_batch
 from wsi_pipeline.inference.devices import Device
 from wsi_pipeline.inference.torch_arrays import symmetries
+from wsi_pipeline.machine import memory_is_full
 from wsi_pipeline.models.architectures import gradcam_layer
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
@@ -129,9 +130,10 @@ class _Explained:
 
         try:
             coarse = LayerGradCam(score, self._stage).attribute(rgb, relu_attributions=True).detach().float()
-        except torch.OutOfMemoryError as error:
-            raise InferenceError(self._where, "the device's memory is full", "Try a smaller --batch-size.") from error
-        except (RuntimeError, AssertionError) as error:  # captum asserts where the stage gives no tensor
+        except (RuntimeError, MemoryError, AssertionError) as error:  # captum asserts where the stage gives no tensor
+            if memory_is_full(error):
+                hint = "Try a smaller --batch-size."
+                raise InferenceError(self._where, "the device's memory is full", hint) from error
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InferenceError(self._where, f"cannot be explained ({reason})") from error
         if coarse.ndim != 4:

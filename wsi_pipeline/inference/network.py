@@ -17,6 +17,7 @@ from wsi_pipeline.errors import InferenceError
 from wsi_pipeline.inference.arrays import Answers, Array, Arrays
 from wsi_pipeline.inference.devices import Device, choose_device, kind_of
 from wsi_pipeline.inference.engines import Choice, Engine, choose_engine, make_engine
+from wsi_pipeline.machine import memory_is_full
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.scoring.calibration import calibrate
@@ -171,8 +172,8 @@ class BatchNetwork:
             yield
         except InferenceError:
             raise
-        except RuntimeError as error:
-            if type(error).__name__ == "OutOfMemoryError":  # torch's
+        except (RuntimeError, MemoryError) as error:
+            if memory_is_full(error):
                 smaller = f"Try --batch-size {max(1, self.batch_size // 2)}."
                 raise InferenceError(self._where, "the device's memory is full", smaller) from error
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")

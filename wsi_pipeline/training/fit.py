@@ -19,6 +19,7 @@ from torch import nn
 from wsi_pipeline.datasets.base import PatchDataset
 from wsi_pipeline.errors import InferenceError, TrainingError
 from wsi_pipeline.files import write_csv, write_json
+from wsi_pipeline.machine import memory_is_full
 from wsi_pipeline.models.architectures import imagenet_colours, normalises_itself
 from wsi_pipeline.models.card import Colours, Triple
 from wsi_pipeline.training.data import PatchData
@@ -170,8 +171,6 @@ def _translated() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
     except InferenceError as error:  # what it advises are options of a run
         hint = "Lower optimisation.batch_size, or set precision to 32."
         raise TrainingError("its teacher", f"{error.where}: {error.why}", hint) from error
@@ -182,7 +181,9 @@ def _translated() -> Iterator[None]:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         raise KeyboardInterrupt from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if memory_is_full(error):
+            raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
         if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise TrainingError("training", f"a reading process died ({error})", "Lower data.workers.") from error
