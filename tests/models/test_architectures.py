@@ -20,6 +20,7 @@ from wsi_pipeline.models.architectures import (
     build_network,
     build_pretrained,
     gradcam_layer,
+    halves_a_pixel,
     imagenet_colours,
     trunk_and_head,
 )
@@ -216,6 +217,15 @@ def test_the_dense_head_is_as_published():
     head = build_network("resnet50-dense", 2).head
     assert [type(layer) for layer in head] == [nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout, nn.Linear]
     assert (head[0].in_features, head[-1].out_features) == (2048, 1)
+
+
+@pytest.mark.parametrize(("architecture", "reduced"), [("torchvision/resnet18", 16), ("resnet18-50px", 8)])
+def test_a_patch_is_too_small_where_the_last_stage_halves_one_pixel(architecture, reduced):
+    network = build_network(architecture, 2)
+    for side in (reduced // 2, reduced, reduced + 1, 50):
+        assert halves_a_pixel(network, side) == (side <= reduced)
+    assert not any(parameter.is_meta for parameter in network.parameters())
+    assert not halves_a_pixel(build_network("idc-cnn", 2), 8)
 
 
 def test_an_unknown_architecture_names_the_known_ones():

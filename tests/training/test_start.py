@@ -58,14 +58,20 @@ def test_random_weights_are_the_seed_s_and_imagenet_s_come_only_where_they_can_b
 
     monkeypatch.setattr("wsi_pipeline.training.start.build_pretrained", offline)
     with caplog.at_level("INFO", "wsi_pipeline.training"):
-        start = build(load_recipe("idc-resnet18"), painted())
+        start = build(load_recipe("idc-resnet18"), painted(patch=32))
     assert start.colours is None
     assert "random" in start.text
     assert "Starting from random weights" in caplog.text
     with pytest.raises(BundleError, match="cannot be had"):
-        build(load_recipe("idc-resnet18", {"model.pretrained": "yes"}), painted())
+        build(load_recipe("idc-resnet18", {"model.pretrained": "yes"}), painted(patch=32))
     monkeypatch.setattr("wsi_pipeline.training.start.build_pretrained", lambda *_: torch.nn.Identity())
     assert build(load_recipe("idc-resnet18"), painted()).colours == imagenet_colours("torchvision/resnet18")
+
+
+def test_patches_that_are_too_small_for_a_network_are_refused_with_a_side_that_is_not():
+    with pytest.raises(ConfigError, match=r"16 px are too few for torchvision/resnet18.*--set model\.input_px=32"):
+        build(load_recipe("idc-resnet18", {"model.pretrained": "no"}), painted())
+    build(load_recipe("idc-resnet18", {"model.pretrained": "no", "model.input_px": 32}), painted())
 
 
 def test_another_normalisation_of_a_network_that_normalises_itself_is_refused_before_its_teacher_trains(tmp_path):

@@ -1,9 +1,12 @@
 """The networks that a card can name."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from wsi_pipeline.errors import BundleError
 from wsi_pipeline.models.card import Colours
@@ -82,6 +85,30 @@ def normalises_itself(architecture: str) -> bool:
         BundleError: where the architecture is unknown.
     """
     return _find(architecture).normalises
+
+
+def halves_a_pixel(network: nn.Module, side: int) -> bool:
+    """Whether a convolution with a stride is given a single pixel: all it could learn there is its middle.
+
+    oneDNN (torch 2.13) leaves the other weights' gradients in bfloat16 as they lay in memory.
+
+    Args:
+        network: Maps float [n, 3, side, side] to logits.
+        side: Of its input, px.
+    """
+    found = False
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal found
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and min(inputs[0].shape[2:]) < 2:
+            found = True
+
+    shapes: Any = deepcopy(network).to("meta").eval()  # computes shapes alone
+    for layer in shapes.modules():
+        layer.register_forward_pre_hook(look)
+    with torch.no_grad():
+        shapes(torch.empty(1, 3, side, side, device="meta"))
+    return found
 
 
 def gradcam_layer(network: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
 from wsi_pipeline.models.architectures import (
     build_network,
     build_pretrained,
+    halves_a_pixel,
     imagenet_colours,
     normalises_itself,
     trunk_and_head,
@@ -48,10 +49,12 @@ def build(recipe: Recipe, dataset: PatchDataset) -> Start:
         BundleError: where the architecture is unknown, a bundle cannot be read, or ImageNet weights are a must and
             cannot be had.
         ConfigError: where the bundle's network is another than the recipe's, or normalises its channels itself although
-            the recipe wants them normalised, or its schedule names stages that the network has not.
+            the recipe wants them normalised, or its schedule names stages that the network has not, or the patches
+            are too small for it.
     """
     check_normalisation(recipe)
     start = _first_weights(recipe, dataset)
+    _check_side(start.network, recipe, dataset)
     if recipe.optimisation.stages:
         trained_at(recipe.optimisation.stages, 1, tuple(named_stages(start.network)))
     return start
@@ -87,6 +90,15 @@ def check_normalisation(recipe: Recipe) -> None:
     if wanted not in {"auto", "none"} and normalises_itself(architecture):
         why = f"{wanted} does not suit {architecture}, which normalises its channels itself"
         raise ConfigError("model.normalisation", why, "Set it to none.")
+
+
+def _check_side(network: nn.Module, recipe: Recipe, dataset: PatchDataset) -> None:
+    side = smallest = recipe.model.input_px or min(dataset.patch_size.width, dataset.patch_size.height)
+    while halves_a_pixel(network, smallest):
+        smallest *= 2
+    if smallest > side:
+        why = f"{side} px are too few for {recipe.model.architecture}, whose last stages would halve a single pixel"
+        raise ConfigError("model.input_px", why, f"Give --set model.input_px={smallest}, or another architecture.")
 
 
 def _from_bundle(bundle: ModelBundle, recipe: Recipe, dataset: PatchDataset) -> Start:
