@@ -95,6 +95,12 @@ def test_truncated_classes_are_equal_in_training_only():
     assert len(data.validation) == 32
 
 
+def test_classes_are_counted_as_an_epoch_shows_them():
+    data = PatchData(painted(), TRAIN, VALIDATION, Recipe.model_validate({"augmentation": {"patches_per_case": 4}}))
+    assert data.class_counts().tolist() == [12, 12]
+    assert data.class_counts().sum() == len(data._epoch(0))
+
+
 def test_memory_is_used_where_it_suffices():
     dataset = painted()
     assert fits_memory(dataset, 100, DataSettings())

@@ -11,7 +11,7 @@ from wsi_pipeline.datasets import load_images
 from wsi_pipeline.datasets.base import Sample
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.training.batches import MemoryPatches
-from wsi_pipeline.training.sampling import Draw, Pool, draw_epoch, every, truncate
+from wsi_pipeline.training.sampling import Draw, Pool, draw_epoch, every, shown_of_classes, truncate
 
 PATCH, SIDE = 8, 4
 
@@ -55,6 +55,24 @@ def test_an_epoch_takes_the_cap_of_each_case_half_of_it_across_patches():
     plain = (draw.offset == 0).all(axis=1)
     assert 20 <= plain.sum() <= 30  # half, and windows that happen to begin at a patch's corner
     assert len(np.unique(draw.rows[plain])) > 15
+
+
+def test_what_an_epoch_shows_of_each_class_is_the_mean_of_many():
+    """A large case of one class and small ones of the other: by their files the classes are otherwise balanced."""
+    cases = np.repeat([0, 1, 2], [60, 12, 8])
+    pool = Pool(
+        labels=np.where((cases == 0) & (np.arange(80) > 5), 0, 1),
+        cases=cases,
+        neighbours=np.full((80, 4), -1),
+        size=Size(PATCH, PATCH),
+        classes=3,
+    )
+    rows = np.arange(2, 80)
+    for per_case in (None, 10):
+        draws = [drawn(pool, rows, offsets=0, per_case=per_case, seed=(0, epoch)).rows for epoch in range(400)]
+        mean = np.bincount(pool.labels[np.concatenate(draws)], minlength=3) / 400
+        assert shown_of_classes(pool, rows, per_case) == pytest.approx(mean, abs=0.15)
+    assert shown_of_classes(pool, rows, 10).sum() == pytest.approx(10 + 10 + 8)
 
 
 def test_plain_patches_come_once_and_all_of_them_where_nothing_caps():

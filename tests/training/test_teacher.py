@@ -79,6 +79,40 @@ def test_a_network_believes_its_teacher_as_far_as_it_is_told_to(tmp_path):
     assert scores[0.9] < 0.01
 
 
+def test_it_is_shown_what_the_network_is_shown(tmp_path):
+    """Augmented and mixed alike (Beyer et al., CVPR 2022): of other patches its word would be wrong."""
+    told, seen = [], []
+
+    class Listening(Teacher):
+        def blend(self, patches, targets, *, mixed=False):
+            told.append(patches.clone())
+            return super().blend(patches, targets, mixed=mixed)
+
+    def look(network, inputs):
+        if network.training:
+            seen.append(inputs[0].detach().clone())
+
+    bundle, dataset = load_bundle(write_redness_bundle(tmp_path / "teacher", size_px=16, mpp=4.0)), painted()
+    network = nn.Sequential(nn.Conv2d(3, 2, 16), nn.Flatten())
+    network.register_forward_pre_hook(look)
+    recipe = Recipe.model_validate(
+        {
+            "precision": "32",
+            "model": {"normalisation": "none"},
+            "optimisation": {"epochs": 1, "batch_size": 16, "mixup": 0.4},
+            "augmentation": {"contrast": 0.3},
+        }
+    )
+    given = {"folder": tmp_path, "device": "cpu", "teacher": Listening(bundle, 0.5)}
+    fit(network, dataset, np.arange(96), np.arange(96, 128), recipe, **given)
+    assert len(told) == len(seen) == 6
+    for patches, inputs in zip(told, seen, strict=True):
+        torch.testing.assert_close(patches / 255, inputs)
+    shown = torch.cat(told).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    raw = {dataset.read(n).tobytes() for n in range(96)}
+    assert not any(patch.tobytes() in raw for patch in shown)
+
+
 @pytest.mark.parametrize(("trained_in", "precision"), [("32", "fp32"), ("bf16", "bf16")])
 def test_it_computes_in_what_the_training_computes_in(tmp_path, monkeypatch, trained_in, precision):
     bundle, made = load_bundle(write_redness_bundle(tmp_path / "teacher", size_px=16, mpp=4.0)), []

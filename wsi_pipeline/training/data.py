@@ -17,7 +17,7 @@ from wsi_pipeline.machine import available_cores, available_memory
 from wsi_pipeline.models.card import Triple
 from wsi_pipeline.training.batches import Batch, Batches, DecodedPatches, MemoryPatches, collate
 from wsi_pipeline.training.recipe import DataSettings, Recipe
-from wsi_pipeline.training.sampling import Draw, Indices, Pool, draw_epoch, every, truncate
+from wsi_pipeline.training.sampling import Draw, Indices, Pool, draw_epoch, every, shown_of_classes, truncate
 
 COLOUR_SAMPLE = 4000
 """About so many patches tell mean and deviation of the colours."""
@@ -58,9 +58,9 @@ class PatchData(pl.LightningDataModule):
         """Batches of an epoch."""
         return len(Batches(self._epoch, self._recipe.optimisation.batch_size, whole=True, share=(0, 1), singly=False))
 
-    def class_counts(self) -> Indices:
-        """[classes]: training patches of each."""
-        return np.bincount(self.pool.labels[self.train], minlength=self.pool.classes)
+    def class_counts(self) -> NDArray[np.float64]:
+        """[classes]: patches of each that an epoch shows, on average."""
+        return shown_of_classes(self.pool, self.train, self._recipe.augmentation.patches_per_case)
 
     def colours(self) -> tuple[Triple, Triple]:
         """Mean and standard deviation of RGB in 0..1 over training patches evenly picked."""

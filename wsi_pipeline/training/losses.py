@@ -38,7 +38,7 @@ def class_weights(counts: Tensor, settings: OptimisationSettings) -> Tensor:
     """Of each class, float32 [classes]: 1, or such that all classes weigh the same together ("balanced").
 
     Args:
-        counts: [classes] patches; a class of which there are none weighs 0.
+        counts: [classes] patches that an epoch shows; a class of which there are none weighs 0.
         settings: Their `class_weights`.
     """
     if settings.class_weights == "none":

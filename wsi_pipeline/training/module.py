@@ -59,7 +59,7 @@ class Classifier(pl.LightningModule):
         network: Maps float [n, 3, side, side] to logits [n, classes].
         recipe: Settings.
         normalise: What the network takes.
-        counts: [classes] training patches of each class.
+        counts: [classes] patches of each class that an epoch shows.
         positive: Index of the class whose AUROC is measured.
         steps: Batches of an epoch.
         teacher: Whose word counts beside the labels.

@@ -134,6 +134,21 @@ def _of_case(
     return rng.choice(members, shown - windows, replace=False), rng.choice(origins, windows) if windows else origins[:0]
 
 
+def shown_of_classes(pool: Pool, rows: Indices, per_case: int | None) -> NDArray[np.float64]:
+    """[classes]: patches of each class that an epoch shows, on average over epochs.
+
+    A window across patches counts as one of its case like any other.
+
+    Args:
+        pool: The patches.
+        rows: Those that train.
+        per_case: Most patches of one case; None for all.
+    """
+    of_case = np.bincount(pool.cases[rows])[pool.cases[rows]]
+    shares = np.minimum(1, (per_case or of_case) / of_case)
+    return np.asarray(np.bincount(pool.labels[rows], weights=shares, minlength=pool.classes), np.float64)
+
+
 def every(rows: Indices, pool: Pool, crop: Size) -> Draw:
     """Each of some patches once, in order, cropped in the centre: for validation."""
     return Draw(rows=rows, offset=_crops(len(rows), pool.size, crop, None))
