@@ -137,7 +137,7 @@ def test_patches_that_cannot_be_read_cost_themselves_alone(bundle, tmp_path, cap
     values = json.loads((tmp_path / "figures.json").read_text())
     assert values["patches"] == 34
     assert {bad["name"] for bad in values["unreadable"]} == {first, second}
-    assert "2 patches cannot be read" in capsys.readouterr().out
+    assert "2 of 36 patches cannot be read" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")

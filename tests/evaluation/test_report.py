@@ -135,30 +135,34 @@ def test_the_gallery_names_the_case_in_whose_image_a_patch_lies(tmp_path):
     assert "Patch of case P7" not in text
 
 
-def test_many_classes_and_no_cases_make_a_page(tmp_path):
+def _of_three_classes(folder, cases, **more):
     class Three(nn.Module):
         def forward(self, x):
             red = x[:, 0].mean(dim=(1, 2))
             return torch.stack([1 - red, torch.full_like(red, 0.5), red], dim=1)
 
-    names = ("adenosis", "fibroadenoma", "carcinoma")
-    card = red_bundle(tmp_path, class_names=names, positive_class="carcinoma", mpp=None).card
-    bundle = ModelBundle(card=card, path=tmp_path, digest="ab", build=lambda: Three().eval())
-    dataset = Shades(
-        [10, 20, 120, 130, 240, 250],
-        [0, 1, 1, 2, 2, 0],
-        list("abcdef"),
-        class_names=names,
-        positive_class="carcinoma",
-        group_kind="picture",
-        mpp=None,
+    classes = {"class_names": ("adenosis", "fibroadenoma", "carcinoma"), "positive_class": "carcinoma", "mpp": None}
+    bundle = ModelBundle(
+        card=red_bundle(folder, **classes).card, path=folder, digest="ab", build=lambda: Three().eval()
     )
-    found = run(bundle, dataset)
+    return run(bundle, Shades([10, 20, 120, 130, 240, 250], [0, 1, 1, 2, 2, 0], list(cases), **classes, **more))
+
+
+def test_many_classes_and_no_cases_make_a_page(tmp_path):
+    found = _of_three_classes(tmp_path, "abcdef", group_kind="picture")
     page = Page(render(found))
     assert "the most probable class is called" in page.text
     assert "Surest of those called wrongly" in page.text
     assert "Case by case" not in page.text
     assert "fibroadenoma" in as_text(found)
+
+
+def test_figures_that_no_case_has_have_no_column(tmp_path):
+    """Patients of one class each: what needs two is no figure of theirs, nor is the share of any one class."""
+    text = render(_of_three_classes(tmp_path, "abcdef"))
+    table = text[text.index("Case by case") :]
+    assert re.findall(r'<th scope="col">([^<]*)</th>', table)[:5] == ["Case", "Patches", "Accuracy", "ECE"]
+    assert "positive" not in re.search(r"<svg.*?</svg>", table, re.DOTALL)[0]
 
 
 def test_large_patches_become_small_pictures(tmp_path):

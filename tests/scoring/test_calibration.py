@@ -54,9 +54,25 @@ def test_logits_without_information_do_not_run_away():
 def test_nothing_is_fitted_to_one_class_and_absent_classes_keep_their_bias():
     logits = np.random.default_rng(0).normal(size=(60, 3))
     assert fit_calibration(logits, np.ones(60, int)) == (1.0, (0.0, 0.0, 0.0))
-    _, bias = fit_calibration(logits, np.arange(60) % 2 * 2)
+    temperature, bias = fit_calibration(logits, np.arange(60) % 2 * 2)
     assert bias[1] == 0
-    assert bias[2] != 0
+    assert bias[2] == -bias[0] != 0
+    assert (temperature, bias[2] - bias[0]) == pytest.approx(_of_two(logits[:, [0, 2]], np.arange(60) % 2))
+
+
+def _of_two(logits, labels):
+    temperature, (_, bias) = fit_calibration(logits, labels)
+    return temperature, bias
+
+
+def test_a_few_patches_of_two_classes_do_not_speak_against_the_others():
+    """Four patches that validate a network of eight classes: what it says of the other six stays as likely."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(4, 8)), np.array([2, 2, 2, 4])
+    calibration = fit_calibration(logits, labels)
+    before, after = calibrate(logits), calibrate(logits, *calibration)
+    others = [0, 1, 3, 5, 6, 7]
+    assert after[:, others].sum() == pytest.approx(before[:, others].sum(), rel=0.25)
 
 
 def test_huge_logits_neither_overflow_nor_are_refused():

@@ -120,7 +120,8 @@ def case_chart(evaluation: Evaluation) -> str:
         return ""
     named = len(order) <= CASES_NAMED
     figure = _figure((9.4, 4.2 if named else 3.6))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    panels = 2 if evaluation.binary else 1
+    above, *below = figure.subplots(panels, 1, sharex=True, height_ratios=(3, 1)[:panels], squeeze=False)[:, 0]
     x = np.arange(len(order))
     for key, name, colour, marker in CASE_MARKS[evaluation.binary]:
         values = [np.nan if (value := cases[case][key]) is None else value for case in order]
@@ -128,12 +129,15 @@ def case_chart(evaluation: Evaluation) -> str:
     above.axhline(0.5, color=LIGHT, linewidth=1)
     above.set(ylim=(-0.03, 1.03), ylabel="per case")
     above.legend(loc="lower right", fontsize=9, frameon=False, ncols=2)
-    below.bar(x, [cases[case]["positive_fraction"] or 0.0 for case in order], color=GREY, width=0.8)
-    below.set(ylim=(0, 1), yticks=[0, 1], ylabel="positive\nshare", xlim=(-0.7, len(order) - 0.3))
+    for axes in below:
+        axes.bar(x, [cases[case]["positive_fraction"] or 0.0 for case in order], color=GREY, width=0.8)
+        axes.set(ylim=(0, 1), yticks=[0, 1], ylabel="positive\nshare")
+    lowest = [above, *below][-1]
+    lowest.set(xlim=(-0.7, len(order) - 0.3))
     if named:
-        below.set_xticks(x, order, rotation=90, fontsize=7)
+        lowest.set_xticks(x, order, rotation=90, fontsize=7)
     else:
-        below.set(xticks=[], xlabel=f"{len(order):,} cases")
+        lowest.set(xticks=[], xlabel=f"{len(order):,} cases")
     return svg(figure, f"{' and '.join(mark[1] for mark in CASE_MARKS[evaluation.binary])} of each case")
 
 

@@ -64,7 +64,8 @@ def _of_data(card: Card, patches: Patches, options: Options) -> Iterator[str]:
     if patches.unreadable:
         names = [bad.name for bad in patches.unreadable]
         more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-        yield f"{len(names):,} patches cannot be read and are left out: {', '.join(names[:NAMES_SHOWN])}{more}."
+        lost = f"{len(names):,} of {len(patches.labels) + len(names):,} patches cannot be read and are left out"
+        yield f"{lost}: {', '.join(names[:NAMES_SHOWN])}{more}."
     groups, unit = len(np.unique(patches.groups)), patches.unit
     if not patches.grouped and groups > 1:
         yield "The data do not say which case a patch is of: intervals are over patches, and narrower than is true."

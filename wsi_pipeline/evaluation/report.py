@@ -28,6 +28,18 @@ TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 HEADLINES = ("auroc", "balanced_accuracy", "f1", "average_precision", "ece")
 
+CASE_COLUMNS = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "recall": "Recall",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "ece": "ECE",
+}
+"""Of a case, those of these that any case has."""
+
 LISTED = 20
 """Cases or patches named one by one where there may be thousands."""
 
@@ -89,6 +101,11 @@ def _tables(evaluation: Evaluation) -> dict[str, Any]:
             for name, row, scores in zip(evaluation.classes, counts.tolist(), class_scores(counts), strict=True)
         ],
         "per_case": sorted(evaluation.per_case.items()),
+        "case_columns": {
+            key: name
+            for key, name in CASE_COLUMNS.items()
+            if any(one[key] is not None for one in evaluation.per_case.values())
+        },
         "trained_cases": set(values["seen_in_training"]["cases"]),
         "validated_cases": set(values["seen_in_validation"]["cases"]) if evaluation.options.out_of_fold is None else (),
         "overlaps": evaluation.whole_slide,

@@ -50,8 +50,9 @@ def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     The calibrated probabilities are ``softmax(logits / temperature + bias)``; the bias of class 0 is 0. With two
     classes this is Platt scaling (Platt 1999); with biases of 0 it would be temperature scaling (Guo et al.,
     ICML 2017), which cannot undo class weights. Weak normal priors keep both near (1, 0) where the data say little:
-    few patches, or logits that separate the classes without a fault. A class that does not occur keeps a bias of 0;
-    where only one occurs, nothing can be fitted and (1, zeros) comes back.
+    few patches, or logits that separate the classes without a fault. A class that does not occur says nothing of its
+    bias, which stays 0: the others are fitted among themselves, and their biases shifted to a mean of 0. Where only one
+    occurs, nothing can be fitted and (1, zeros) comes back.
 
     Args:
         logits: [n, k], of the network as it is.
@@ -69,33 +70,32 @@ def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     check_labels(labels, classes)
     if not np.isfinite(logits).all():
         raise DatasetError("calibration", "the network's outputs are not finite", "The training has failed.")
-    free = [n for n in np.unique(labels).tolist() if n != 0]
-    if len(np.unique(labels)) < 2:
+    there, number = np.unique(labels, return_inverse=True)
+    if len(there) < 2:
         return 1.0, (0.0,) * classes
-    z, truth = logits.astype(np.float64), np.eye(classes)[labels]
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        return _loss(parameters, z, truth, free)
-
-    bounds = [BOUNDS[0], *[BOUNDS[1]] * len(free)]
-    found = minimize(loss, np.zeros(1 + len(free)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    z, truth = logits[:, there].astype(np.float64), np.eye(len(there))[number]
+    bounds = [BOUNDS[0], *[BOUNDS[1]] * (len(there) - 1)]
+    start = np.zeros(len(there))
+    found = minimize(_loss, start, args=(z, truth), jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = np.zeros(classes)
-    bias[free] = found[1:]
+    bias[there[1:]] = found[1:]
+    if len(there) < classes:
+        bias[there] -= bias[there].mean()
     return float(np.exp(found[0])), tuple(bias.tolist())
 
 
-def _loss(parameters: Floats, logits: Floats, truth: Floats, free: list[int]) -> tuple[float, Floats]:
-    """Mean of the negative log-posterior, and its gradient by log temperature and the free biases."""
+def _loss(parameters: Floats, logits: Floats, truth: Floats) -> tuple[float, Floats]:
+    """Mean of the negative log-posterior, and its gradient by log temperature and the biases but the first."""
     count = len(logits)
     scaled = logits / np.exp(parameters[0])
     z = scaled.copy()
-    z[:, free] += parameters[1:]
+    z[:, 1:] += parameters[1:]
     z -= z.max(axis=1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     excess = np.exp(log_p) - truth
-    spread = np.array([SPREAD[0], *[SPREAD[1]] * len(free)])
+    spread = np.array([SPREAD[0], *[SPREAD[1]] * (len(parameters) - 1)])
     value = -(truth * log_p).sum() + 0.5 * np.square(parameters / spread).sum()
-    gradient = np.append(-(excess * scaled).sum(), excess[:, free].sum(axis=0)) + parameters / spread**2
+    gradient = np.append(-(excess * scaled).sum(), excess[:, 1:].sum(axis=0)) + parameters / spread**2
     return float(value / count), gradient / count
 
 
