@@ -90,7 +90,7 @@ def normalises_itself(architecture: str) -> bool:
 def halves_a_pixel(network: nn.Module, side: int) -> bool:
     """Whether a convolution with a stride is given a single pixel: all it could learn there is its middle.
 
-    oneDNN (torch 2.13) leaves the other weights' gradients in bfloat16 as they lay in memory.
+    oneDNN (torch 2.15) leaves the other weights' gradients in bfloat16 as they lay in memory.
 
     Args:
         network: Maps float [n, 3, side, side] to logits.
