@@ -121,6 +121,42 @@ def test_outlines_that_cross_themselves_are_mended(tmp_path):
     assert found.notes == ("In a.geojson, outlines that cross themselves, mended: 1.",)
 
 
+@pytest.mark.parametrize(
+    ("holes", "area"),
+    [
+        ([[[50, 50], [150, 50], [150, 150], [50, 150]]], 7500),
+        ([[[200, 200], [250, 200], [250, 250], [200, 250]]], 10_000),
+        ([[[10, 10], [50, 10], [50, 50], [10, 50]], [[30, 30], [70, 30], [70, 70], [30, 70]]], 7200),
+    ],
+)
+def test_a_hole_takes_away_and_adds_nothing(tmp_path, holes, area):
+    outline = [[0, 0], [100, 0], [100, 100], [0, 100]]
+    path = write(tmp_path / "a.geojson", annotation("IDC", {"type": "Polygon", "coordinates": [outline, *holes]}))
+    assert areas(path) == {"IDC": [pytest.approx(area)]}
+
+
+def test_what_an_outline_encircles_twice_belongs(tmp_path):
+    loop = [[0, 0], [100, 0], [100, 60], [40, 60], [40, 40], [60, 40], [60, 100], [0, 100]]
+    path = write(tmp_path / "a.geojson", annotation("IDC", {"type": "Polygon", "coordinates": [loop]}))
+    assert areas(path) == {"IDC": [pytest.approx(8400)]}
+
+
+def test_what_is_no_feature_is_told(tmp_path):
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps([annotation("IDC", square(0, 0, 1)), square(0, 0, 9), 1, "a", None]), encoding="utf-8")
+    found = read_annotations(path)
+    assert found.counts == {"IDC": 1}
+    assert found.notes == ("In a.geojson, things that are no features, passed over: 4.",)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": "abc"}), encoding="utf-8")
+    assert read_annotations(path).notes == ("In a.geojson, things that are no features, passed over: 1.",)
+
+
+def test_a_class_that_is_no_name_is_refused_by_number(tmp_path):
+    path = write(tmp_path / "a.geojson", annotation(None, square(0, 0, 1), classification=["IDC"]))
+    with pytest.raises(DatasetError, match=r"annotation 1 is broken \(its class is \['IDC'\]"):
+        read_annotations(path)
+
+
 def test_classes_as_every_version_writes_them(tmp_path):
     forms = [
         {"name": "IDC", "colorRGB": -3670016}, {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, "Stroma", None, {},
@@ -177,6 +213,8 @@ def test_other_files_are_refused_by_name(tmp_path, content, why):
     [
         {"type": "Polygon", "coordinates": [[[0, 0], [1, "x"], [1, 1], [0, 0]]]},
         {"type": "Polygon", "coordinates": [[[0, 0], [1, float("nan")], [1, 1], [0, 0]]]},
+        {"type": "Polygon", "coordinates": [[[0, 0], [10**400, 0], [1, 1], [0, 0]]]},
+        {"type": "Polygon", "coordinates": [[[0, 0], [1e300, 0], [1, 1], [0, 0]]]},
         {"type": "Polygon", "coordinates": [[[0], [1], [1], [0]]]},
         {"type": "Polygon", "coordinates": [[0, 1, 2, 3]]},
         {"type": "Polygon"},

@@ -418,6 +418,53 @@ def test_a_set_is_cut_by_one_set_of_rules(slide, annotated, tmp_path):
     assert open_dataset(tmp_path / "set").patch_size == Size(20, 20)
 
 
+def test_cases_are_not_given_up_for_settings_by_which_they_cannot_be_cut_again(slide, annotated, tmp_path):
+    cut([slide], annotated, tmp_path / "set")
+    before = files(tmp_path / "set")
+    for other, why in (
+        (replace(RULES, positive=("Tumro",)), r"no meaning here: IDC \(1\)"),
+        (replace(RULES, mpp=0.1), "µm/px"),
+        (replace(RULES, size_px=400), "gives no patch"),
+    ):
+        with pytest.raises(ResultsMismatchError, match=rf"keeps its cases, as Fall é 1 cannot be cut.*{why}"):
+            cut([slide], annotated, tmp_path / "set", other, overwrite=True)
+        assert files(tmp_path / "set") == before
+
+
+def test_an_interruption_while_a_case_is_replaced_leaves_no_half_of_it(slide, annotated, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    cut([slide], annotated, out)
+    write(annotated / "Fall é 1.geojson", annotation("IDC", square(240, 240, 80, 80)))
+    remove = shutil.rmtree
+
+    def stop(folder: Path, **given) -> None:
+        if any(Path(folder).rglob("*.png")):
+            next(Path(folder).rglob("*.png")).unlink()
+            raise KeyboardInterrupt
+        remove(folder, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            cut([slide], annotated, out, overwrite=True)
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["dataset.json"]
+    (result,) = cut([slide], annotated, out)
+    assert result.status == "done"
+    assert [path.name for path in out.iterdir() if path.name.startswith(".extracting")] == []
+    assert len(patches(out / "Fall é 1")) == len(open_dataset(out)) > 1
+
+
+def test_a_case_that_has_lost_patches_is_not_passed_over(slide, annotated, tmp_path):
+    cut([slide], annotated, tmp_path / "set")
+    before = files(tmp_path / "set")
+    next((tmp_path / "set").rglob("*class1.png")).unlink()
+    (result,) = cut([slide], annotated, tmp_path / "set")
+    assert "has 1 patches fewer than were cut" in result.error.why
+    (result,) = cut([slide], annotated, tmp_path / "set", overwrite=True)
+    assert result.status == "done"
+    assert files(tmp_path / "set") == before
+
+
 def test_other_peoples_folders_are_left_alone(slide, annotated, tmp_path):
     (tmp_path / "set" / "8863").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"holds other things \(8863\)"):

@@ -135,7 +135,11 @@ def test_annotations_are_cut_at_the_slide_and_those_outside_are_told():
     outside, half = shapely.box(600, 0, 700, 100), shapely.box(400, 0, 800, 100)
     areas = gather_areas(annotated(IDC=[outside, half]), rules_of(), INFO)
     assert areas.positive.equals(shapely.box(400, 0, 500, 100))
-    assert areas.notes == ("Annotations outside the slide, passed over: 1.",)
+    assert areas.notes == (
+        "Annotations outside the slide, passed over: 1.",
+        "Annotations of which more than 10% lies outside the slide, cut at its edge: 1.",
+    )
+    assert gather_areas(annotated(IDC=[shapely.box(100, 0, 540, 100)]), rules_of(), INFO).notes == ()
     with pytest.raises(DatasetError, match=r"a\.geojson: its annotations lie outside the slide \(500 x 300 px\)"):
         gather_areas(annotated(IDC=[outside]), rules_of(), INFO)
 

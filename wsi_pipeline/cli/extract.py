@@ -66,7 +66,7 @@ def _add_patches(group: Any) -> None:
 
 def _add_classes(group: Any) -> None:
     add = group.add_argument
-    add("--positive", action="append", metavar="CLASS", help="class 1 (default: IDC)")
+    add("--positive", action="append", metavar="CLASS", help="class 1, called by the first of them (default: IDC)")
     add("--negative", action="append", metavar="CLASS", help="class 0 (default: all tissue that is not annotated)")
     add("--region", action="append", metavar="CLASS", help="only what lies inside is used (default: Region*)")
     add("--exclude", action="append", metavar="CLASS", help="what lies inside is left out (default: Ignore*)")

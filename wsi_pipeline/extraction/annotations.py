@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.errors import ShapelyError
 
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.extraction.coverage import polygons_of
+from wsi_pipeline.extraction.mending import encircled
 from wsi_pipeline.extraction.rules import UNCLASSIFIED, fold
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
@@ -23,6 +25,9 @@ SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 
 SNAP_PX = 0.01
 """Outlines are put on this raster, on which intersections are exact and never fail."""
+
+FARTHEST_PX = 10_000_000
+"""No image is as large: coordinates beyond are nonsense, on which the arithmetic of areas would fail in silence."""
 
 _EXPORT_HINT = "Export them from QuPath again: File > Export objects as GeoJSON."
 _ANNOTATION = frozenset({"annotation", "pathannotationobject", "unknown"})
@@ -106,13 +111,16 @@ def read_annotations(path: Path) -> AnnotationFile:
     shapes: dict[str, list[shapely.MultiPolygon]] = {}
     passed: Counter[str] = Counter()
     for number, feature in enumerate(_features(_parse(path, data)), start=1):
+        if feature is None:
+            passed["things that are no features, passed over"] += 1
+            continue
         try:
             if _object_type(feature) in _OTHER_OBJECTS:
                 passed["objects that are no annotations (cells, detections, tiles)"] += 1
                 continue
             shape, oddities = _shape(feature.get("geometry"))
             name = _class_name(feature)
-        except (TypeError, ValueError, AttributeError, KeyError, shapely.errors.ShapelyError) as error:
+        except (TypeError, ValueError, OverflowError, AttributeError, KeyError, ShapelyError) as error:
             raise DatasetError(path, f"annotation {number} is broken ({error})", _EXPORT_HINT) from error
         passed.update(oddities)
         if not shape.is_empty:
@@ -137,8 +145,8 @@ def _parse(path: Path, data: bytes) -> Any:
     raise DatasetError(path, "is no GeoJSON file of features", _EXPORT_HINT)
 
 
-def _features(value: Any) -> Iterator[dict[str, Any]]:
-    """Every feature, those nested below others included."""
+def _features(value: Any) -> Iterator[dict[str, Any] | None]:
+    """Every feature, those nested below others included; None for what should be one and is none."""
     if isinstance(value, list):
         for item in value:
             yield from _features(item)
@@ -148,8 +156,10 @@ def _features(value: Any) -> Iterator[dict[str, Any]]:
         if isinstance(properties, dict):
             for key in ("childObjects", "children"):
                 yield from _features(properties.get(key) or [])
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and value.get("type") == "FeatureCollection":
         yield from _features(value.get("features") or [])
+    else:
+        yield None
 
 
 def _object_type(feature: dict[str, Any]) -> str:
@@ -170,6 +180,8 @@ def _class_name(feature: dict[str, Any]) -> str:
     given = (feature.get("properties") or {}).get("classification")
     if isinstance(given, dict):
         given = given.get("name") or ": ".join(given.get("names") or ())
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"its class is {given!r}")
     return str(given or "").strip() or UNCLASSIFIED
 
 
@@ -184,7 +196,8 @@ def _shape(geometry: Any) -> tuple[shapely.MultiPolygon, list[str]]:
         oddities.append("points and lines, which have no area, passed over")
     if not all(polygon.is_valid for polygon in polygons):
         oddities.append("outlines that cross themselves, mended")
-    shape = polygons_of(shapely.set_precision(shapely.union_all(shapely.make_valid(polygons)), SNAP_PX))
+    valid = [polygon if polygon.is_valid else encircled(polygon) for polygon in polygons]
+    shape = polygons_of(shapely.set_precision(shapely.union_all(valid), SNAP_PX))
     if polygons and shape.is_empty:
         oddities = ["annotations without an area, passed over"]
     return shape, oddities
@@ -219,4 +232,6 @@ def _ring(points: Sequence[Any]) -> NDArray[np.float64] | None:
     xy = np.array([point[:2] for point in points], np.float64)
     if xy.ndim != 2 or not np.isfinite(xy).all():
         raise ValueError("its coordinates are no finite numbers")
+    if np.abs(xy).max() > FARTHEST_PX:
+        raise ValueError(f"it reaches {np.abs(xy).max():.3g} px far, farther than any slide")
     return xy if len(xy) > 3 or (xy[0] != xy[-1]).any() else None

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wsi_pipeline.errors import (
     ConfigError,
     DatasetError,
@@ -16,7 +19,7 @@ from wsi_pipeline.errors import (
     WsiPipelineError,
 )
 from wsi_pipeline.extraction.annotations import AnnotationFile, find_annotations, read_annotations
-from wsi_pipeline.extraction.labels import Outcome, gather_areas, label_patches
+from wsi_pipeline.extraction.labels import Areas, Outcome, gather_areas, label_patches
 from wsi_pipeline.extraction.patches import PatchNames, write_patches
 from wsi_pipeline.extraction.picture import draw_labels
 from wsi_pipeline.extraction.record import (
@@ -25,14 +28,16 @@ from wsi_pipeline.extraction.record import (
     case_identity,
     case_record,
     known_patients,
+    missing_patches,
     prepare_folder,
     read_record,
+    remove_case,
     write_dataset,
 )
 from wsi_pipeline.extraction.rules import PatchRules, SlideSpec, fold
 from wsi_pipeline.files import SPACE_HINT, sync, write_json
 from wsi_pipeline.locks import folder_lock
-from wsi_pipeline.plan import plan_slide
+from wsi_pipeline.plan import SlidePlan, plan_slide
 from wsi_pipeline.slides import Slide, open_slide
 from wsi_pipeline.slides.files import slide_id
 from wsi_pipeline.slides.kaggle import CASE_FILE, LABELS_PICTURE_SUFFIX
@@ -67,7 +72,7 @@ def extract(
     """Cut the annotated patches of slides into the layout of the IDC set, with ``dataset.json`` at its top.
 
     A case appears whole or not at all; run again, cases that are done are skipped. A slide that fails does not stop
-    the others.
+    the others. Cases cut by other rules are removed once it is clear that all of them can be cut by these.
 
     Args:
         slides: The slides; each is a case of its name.
@@ -86,23 +91,36 @@ def extract(
         ConfigError: where two slides have one name, or one annotation file is given for several slides.
         DatasetError: where there are no annotations at all.
         OutputError: where the folder cannot be written, is in use or holds other things.
-        ResultsMismatchError: where it holds cases cut by other rules.
+        ResultsMismatchError: where it holds cases cut by other rules, or one that could not be cut by these.
     """
     source, out = Path(annotations), Path(out)
     cases = _cases(slides, source)
     results = []
     with folder_lock(out):
-        prepare_folder(out, rules, cases, overwrite=overwrite)
+        outdated = prepare_folder(out, rules, cases, overwrite=overwrite)
         known = known_patients(out)  # also of cases that are cut again
-        cases = {case: replace(slide, patient=slide.patient or known.get(case)) for case, slide in cases.items()}
-        for case, slide in cases.items():
-            job = _Job(
-                case=case, slide=slide, annotations=source, out=out, rules=rules, overwrite=overwrite, workers=workers
+        jobs = {
+            case: _Job(
+                case=case,
+                slide=replace(slide, patient=slide.patient or known.get(case)),
+                annotations=source,
+                out=out,
+                rules=rules,
+                overwrite=overwrite,
+                workers=workers,
             )
+            for case, slide in cases.items()
+        }
+        for case in outdated:
+            _check(jobs[case])  # rather than when the patches that are there are gone
+        for case in outdated:
+            remove_case(out / case)
+        write_dataset(out, rules)
+        for job in jobs.values():
             try:
                 result = _extract_case(job, on_patches)
             except WsiPipelineError as error:
-                result = CaseResult(case=case, path=slide.path, status="failed", error=error)
+                result = CaseResult(case=job.case, path=job.slide.path, status="failed", error=error)
             write_dataset(out, rules)
             results.append(result)
             if on_slide is not None:
@@ -149,6 +167,17 @@ def _cases(slides: Sequence[SlideSpec], annotations: Path) -> dict[str, SlideSpe
     return cases
 
 
+def _check(job: _Job) -> None:
+    """Refuse settings by which a case that is there already could not be cut again."""
+    try:
+        annotations = read_annotations(find_annotations(job.annotations, job.slide.path, job.case))
+        with open_slide(job.slide.path, reader=job.slide.reader, mpp=job.slide.mpp) as opened:
+            _label(job, opened, annotations)
+    except WsiPipelineError as error:
+        why = f"keeps its cases, as {job.case} cannot be cut by these settings ({error.where}: {error.why})"
+        raise ResultsMismatchError(job.out, why, error.hint) from error
+
+
 def _extract_case(job: _Job, on_patches: OnPatches | None) -> CaseResult:
     slide = job.slide
     annotations = read_annotations(find_annotations(job.annotations, slide.path, job.case))
@@ -173,19 +202,22 @@ def _already(job: _Job, identity: str) -> Record | None:
     if record is None:
         hint = "Remove it, or choose another folder with --out."
         raise OutputError(job.folder, "is there, but was not made by this program", hint)
-    if record["identity"] == identity:
+    missing = missing_patches(job.folder, record)
+    if record["identity"] == identity and missing <= 0:
         record["patient"] = job.slide.patient or record["patient"]  # changes no patch
         write_json(job.folder / CASE_FILE, record)
         return record
     if job.overwrite:
         return None
     why = "was cut from another version of the slide or of its annotations"
+    if record["identity"] == identity:
+        why = f"has {missing:,} patches fewer than were cut"
     raise ResultsMismatchError(job.folder, why, "Cut it again with --overwrite, or choose another folder with --out.")
 
 
-def _cut(job: _Job, opened: Slide, annotations: AnnotationFile, on_patches: OnPatches | None) -> Record:
-    """All files of a case into its partial folder."""
-    info, rules, done = opened.info, job.rules, 0
+def _label(job: _Job, opened: Slide, annotations: AnnotationFile) -> tuple[Areas, SlidePlan, NDArray[np.uint8]]:
+    """What is annotated, and the `Outcome` of every position of the slide's grid."""
+    info, rules = opened.info, job.rules
     if info.mpp is None:
         hint = (
             "Give it in µm/px with --slide-mpp, such as 0.25 for a usual 40x scan, or --mpp-csv FILE for many slides."
@@ -194,6 +226,23 @@ def _cut(job: _Job, opened: Slide, annotations: AnnotationFile, on_patches: OnPa
     areas = gather_areas(annotations, rules, info)
     plan = plan_slide(opened, rules.view, rules.settings())
     outcome = label_patches(plan.grid, areas, rules)
+    _require_patches(job, outcome)
+    return areas, plan, outcome
+
+
+def _require_patches(job: _Job, outcome: NDArray[np.uint8]) -> None:
+    if (outcome <= Outcome.POSITIVE).any():
+        return
+    numbers = np.bincount(outcome.ravel(), minlength=len(Outcome))
+    counts = [f"{item.name.lower()} {numbers[item]}" for item in Outcome if item != Outcome.NO_TISSUE and numbers[item]]
+    why = f"gives no patch ({', '.join(counts) or 'no tissue found'})"
+    raise DatasetError(job.slide.path, why, "Check the annotations and the settings of tissue.")
+
+
+def _cut(job: _Job, opened: Slide, annotations: AnnotationFile, on_patches: OnPatches | None) -> Record:
+    """All files of a case into its partial folder."""
+    info, rules, done = opened.info, job.rules, 0
+    areas, plan, outcome = _label(job, opened, annotations)
     total = int((outcome <= Outcome.POSITIVE).sum())
 
     def count(patches: int) -> None:
@@ -205,13 +254,10 @@ def _cut(job: _Job, opened: Slide, annotations: AnnotationFile, on_patches: OnPa
     names = PatchNames(folder=job.partial, case=job.case, size_px=rules.size_px)
     lost = write_patches(job.slide, plan.grid, outcome, names, workers=job.workers, on_patches=count)
     outcome[lost[:, 0], lost[:, 1]] = Outcome.UNREADABLE
+    _require_patches(job, outcome)
     record = case_record(
         job.case, rules, job.slide, info=info, annotations=annotations, areas=areas, grid=plan.grid, outcome=outcome
     )
-    if not (outcome <= Outcome.POSITIVE).any():
-        counts = ", ".join(f"{name} {number}" for name, number in record["counts"].items() if number)
-        why = f"gives no patch ({counts or 'no tissue found'})"
-        raise DatasetError(job.slide.path, why, "Check the annotations and the settings of tissue.")
     draw_labels(job.partial / f"{job.case}{LABELS_PICTURE_SUFFIX}", plan, outcome, areas, record)
     write_json(job.partial / CASE_FILE, record)
     return record
@@ -223,7 +269,7 @@ def _move(partial: Path, folder: Path) -> None:
         if hasattr(os, "sync"):
             os.sync()  # once for all of its files: each by itself would take minutes
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_case(folder)
         partial.rename(folder)
         sync(folder.parent)
     except OSError as error:

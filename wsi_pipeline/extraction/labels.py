@@ -15,6 +15,9 @@ from wsi_pipeline.extraction.rules import Meaning, PatchRules
 from wsi_pipeline.geometry import Box, SlideInfo
 from wsi_pipeline.grid import Grid
 
+CUT = 0.1
+"""Who draws around a slide's edge loses less of an annotation; more speaks for another slide or another scale."""
+
 
 class Outcome(IntEnum):
     """What becomes of a position of the lattice. The first two are the labels of patches; the others are left out."""
@@ -72,12 +75,14 @@ def gather_areas(file: AnnotationFile, rules: PatchRules, info: SlideInfo) -> Ar
         DatasetError: where a class has no meaning, or nothing on the slide has one.
     """
     _require_meanings(file, rules)
-    parts, outside = _place(file, rules, info.bounds)
+    parts, outside, cut = _place(file, rules, info.bounds)
     if all(part.is_empty for key in ("positive", "negative", "region") for part in parts.get(key, ())):
         raise _nothing_annotated(file, rules, outside, info.bounds)
     positive, negative, excluded = (_union(parts.get(key, ())) for key in ("positive", "negative", "exclude"))
     both = _both(positive, negative)
     notes = [f"Annotations outside the slide, passed over: {outside}."] if outside else []
+    if cut:
+        notes.append(f"Annotations of which more than {CUT:.0%} lies outside the slide, cut at its edge: {cut}.")
     if not both.is_empty:
         mm2 = both.area * info.require_mpp().pixel_um2 * 1e-6
         notes.append(f"Annotated positive and negative at once, and left out: {mm2:.2g} mm².")
@@ -94,11 +99,14 @@ def gather_areas(file: AnnotationFile, rules: PatchRules, info: SlideInfo) -> Ar
 
 def _place(
     file: AnnotationFile, rules: PatchRules, extent: Box
-) -> tuple[dict[Meaning, list[shapely.MultiPolygon]], int]:
-    """Annotations by what they mean, in level-0 pixels and cut at the slide's edge; and how many lie outside it."""
+) -> tuple[dict[Meaning, list[shapely.MultiPolygon]], int, int]:
+    """Annotations by what they mean, in level-0 pixels and cut at the slide's edge.
+
+    And how many lie outside it, and of how many a good part does.
+    """
     slide = shapely.box(extent.x, extent.y, extent.right, extent.bottom)
     # QuPath's image starts at the bounds' corner, level 0 at the file's.
-    corner, outside = np.array([extent.x, extent.y]), 0
+    corner, outside, cut = np.array([extent.x, extent.y]), 0, 0
     parts: dict[Meaning, list[shapely.MultiPolygon]] = {}
     for name, shapes in file.shapes.items():
         meaning = rules.meaning(name)
@@ -107,8 +115,9 @@ def _place(
         for shape in shapes:
             placed = _both(shapely.transform(shape, lambda xy: xy + corner), slide)
             outside += placed.is_empty
+            cut += not placed.is_empty and placed.area < (1 - CUT) * shape.area
             parts.setdefault(meaning, []).append(placed)
-    return parts, outside
+    return parts, outside, cut
 
 
 def _require_meanings(file: AnnotationFile, rules: PatchRules) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,12 @@ def _notes(counts: NDArray[np.int64], rules: PatchRules) -> list[str]:
     return notes
 
 
+def missing_patches(folder: Path, record: Record) -> int:
+    """How many of a case's patches are no longer in its folder."""
+    there = sum(1 for label in ("0", "1") for _ in (folder / label).glob("*.png"))
+    return int(record["counts"]["negative"] + record["counts"]["positive"]) - there
+
+
 def read_record(file: Path) -> Record | None:
     """A ``case.json`` or ``dataset.json``; None where there is none that can be read."""
     try:
@@ -133,34 +140,35 @@ def write_dataset(out: Path, rules: PatchRules) -> None:
     )
 
 
-def prepare_folder(out: Path, rules: PatchRules, cases: Iterable[str], *, overwrite: bool) -> None:
-    """Make a folder ready for cases cut by these rules, and remove what an interrupted run left half done.
+def prepare_folder(out: Path, rules: PatchRules, cases: Iterable[str], *, overwrite: bool) -> list[str]:
+    """Remove what an interrupted run left half done, and see whether a folder can take cases cut by these rules.
 
-    A data set is of one piece: all of its cases are cut by the same rules. With `overwrite`, cases cut by other
-    rules are removed, as far as all of them are cut again.
+    A data set is of one piece: all of its cases are cut by the same rules. With `overwrite`, those cut by other rules
+    may be replaced, as far as all of them are cut again.
+
+    Returns:
+        The cases that were cut by other rules, and must be removed first.
 
     Raises:
         OutputError: where the folder holds other things.
         ResultsMismatchError: where it holds cases cut by other rules.
     """
     for partial in out.glob(f"{PARTIAL_PREFIX}*"):
-        _remove(partial)
+        remove_case(partial)
     there = read_record(out / DATASET_FILE)
     if there is None:
         others = sorted(path.name for path in out.iterdir() if path.name != LOCK_NAME)
         if others:
             why = f"holds other things ({', '.join(others[:3])}), and no data set of this program"
             raise OutputError(out, why, "Choose another folder with --out.")
-    else:
-        _require_same(out, rules, there["settings"], set(cases), overwrite=overwrite)
-    write_dataset(out, rules)
+        return []
+    return _of_other_rules(out, rules, there["settings"], set(cases), overwrite=overwrite)
 
 
-def _require_same(out: Path, rules: PatchRules, settings: Record, cases: set[str], *, overwrite: bool) -> None:
-    """Refuse other rules, or remove the cases that were cut by them."""
+def _of_other_rules(out: Path, rules: PatchRules, settings: Record, cases: set[str], *, overwrite: bool) -> list[str]:
     other = [key for key, value in rules.as_json().items() if settings.get(key) != value]
     if not other:
-        return
+        return []
     there = case_records(out)
     why = f"holds cases cut by other settings ({', '.join(other)})"
     if there and not overwrite:
@@ -169,12 +177,18 @@ def _require_same(out: Path, rules: PatchRules, settings: Record, cases: set[str
     if kept := sorted(there.keys() - cases):
         hint = f"Name their slides too ({', '.join(kept[:3])}), or choose another folder with --out."
         raise ResultsMismatchError(out, why, hint)
-    for name in there:
-        _remove(out / name)
+    return list(there)
 
 
-def _remove(folder: Path) -> None:
+def remove_case(folder: Path) -> None:
+    """Remove the folder of a case, under its name at once: interrupted, it leaves no half of a case there.
+
+    Raises:
+        OutputError: where it cannot be removed.
+    """
+    hidden = folder if folder.name.startswith(PARTIAL_PREFIX) else folder.with_name(f"{PARTIAL_PREFIX}{uuid4().hex}")
     try:
-        shutil.rmtree(folder)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
     except OSError as error:
         raise OutputError(folder, f"cannot be removed ({error.strerror or error})", "Check the permissions.") from error
