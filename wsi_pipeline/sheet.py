@@ -123,7 +123,7 @@ class Sheet:
     def banner(self, text: str) -> None:
         """A statement in the middle of the picture's place."""
         x, y = (self.left + self.legend_x - MARGIN) / 2, (self.top + self.picture_bottom) / 2
-        half = _text_width(text, 16, bold=True) / 2
+        half = text_width(text, 16, bold=True) / 2
         self._axes.text(
             max(x, self.left + half + 12), y, text, color=INK, ha="center", va="center", parse_math=False, usetex=False,
             fontproperties=_font(16, bold=True),
@@ -171,7 +171,7 @@ class Sheet:
 
         page = self._drawn()
         with atomic_path(path) as part:
-            if path.suffix == ".jpg":
+            if path.suffix.lower() in {".jpg", ".jpeg"}:
                 page.save(part, "JPEG", quality=88)
                 return
             facts = PngInfo()
@@ -202,18 +202,18 @@ def _wrap(text: str, room: float, size: int = TEXT_PX, *, bold: bool = False) ->
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if _text_width(longer, size, bold) <= room:
+        if text_width(longer, size, bold) <= room:
             lines[-1] = longer
             continue
         lines.append("")
         for letter in word:
-            if _text_width(lines[-1] + letter, size, bold) > room:
+            if text_width(lines[-1] + letter, size, bold) > room:
                 lines.append("")
             lines[-1] += letter
     return [line for line in lines if line]
 
 
-def _text_width(text: str, size: int, bold: bool) -> float:
+def text_width(text: str, size: int, bold: bool) -> float:
     """Width in pixels; the sum of the letters', which kerning makes a little smaller."""
     return sum(_letter_width(letter, size, bold) for letter in text)
 

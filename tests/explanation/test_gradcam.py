@@ -229,6 +229,8 @@ def test_an_ensemble_s_map_is_the_mean_of_its_members(resnet):
     expected = np.mean([gradcam(member, fields, 1, CPU, symmetries=False) for member in members], axis=0)
     np.testing.assert_allclose(cam.maps(fields, 1), expected, atol=1e-5)
     assert cam.positions == ((2, 2), (6, 6))
+    own = replace(whole, card=whole.card.model_copy(update={"temperature": 2.0}))
+    np.testing.assert_allclose(gradcam(own, fields, 1, CPU, symmetries=False), expected / 2, atol=1e-5)
 
 
 def test_a_map_does_not_depend_on_the_batch(spots):

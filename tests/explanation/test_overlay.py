@@ -1,6 +1,7 @@
 """The page about a region: pictures in their places, evidence over the tissue, and what must be said."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ from PIL import Image
 from spots import TISSUE, card_for
 
 from wsi_pipeline.config import RESEARCH_USE
+from wsi_pipeline.explanation import overlay
 from wsi_pipeline.explanation.overlay import BAR_ROOM_PX, GAP_PX, PADDING_PX, TITLE_PX, draw_region
 from wsi_pipeline.explanation.slide import ExplainedRegion
 from wsi_pipeline.geometry import Box, Scale, Thumbnail
 from wsi_pipeline.models.card import Threshold
-from wsi_pipeline.sheet import MARGIN, Sheet
+from wsi_pipeline.sheet import MARGIN, TEXT_PX, Sheet, text_width
 
 HEIGHT, WIDTH = 300, 360
 
@@ -81,6 +83,23 @@ def test_tissue_evidence_and_probability_stand_side_by_side(tmp_path):
     assert abs(probability[:250] - tissue[:250]).max(-1).min() > 40
     for panel in (evidence, probability):  # what is not analysed is paler
         assert (panel[250:] > tissue[250:] + 30).all()
+
+
+def test_titles_of_a_narrow_region_do_not_run_into_each_other(tmp_path):
+    tall = {"evidence": np.zeros((900, 60), np.float32), "probability": np.zeros((900, 60), np.float32)}
+    titles = []
+
+    class Noting(Sheet):
+        def text(self, x, y, text, **given):
+            if text.startswith(("Tissue", "Evidence for", "Probability of")):
+                titles.append((x, x + text_width(text, TEXT_PX, bold=True)))
+            super().text(x, y, text, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "Sheet", Noting)
+        draw_region(tmp_path / "tall.png", region(pixels=np.full((900, 60, 3), TISSUE, np.uint8), **tall))
+    assert len(titles) == 3
+    assert all(end < start for (_, end), (start, _) in pairwise(titles))
 
 
 def test_what_stands_on_the_page(tmp_path):

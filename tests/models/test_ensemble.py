@@ -101,8 +101,14 @@ def test_the_ensembles_own_calibration_comes_after_the_mean(tmp_path, pair):
     whole = save_ensemble(tmp_path / "calibrated", pair, own)
     predictor = Predictor(bundle=whole, device="cpu", batch_size=1)
     (found,) = predictor.probabilities(torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8))[:, 1]
-    odds = (0.525 / 0.475) ** 0.5 * np.exp(0.5)
-    assert found == pytest.approx(odds / (1 + odds), abs=1e-3)
+
+    def calibrated(p: float) -> float:
+        odds = (p / (1 - p)) ** 0.5 * np.exp(0.5)
+        return odds / (1 + odds)
+
+    assert found == pytest.approx(calibrated(0.525), abs=1e-3)
+    spread = predictor.predict_fields(np.zeros((1, SIDE, SIDE, 3), np.uint8))[1]
+    assert spread == pytest.approx(np.std([calibrated(0.8), calibrated(0.25)]), abs=1e-3)
 
 
 def test_probabilities_near_nought_do_not_become_infinite_logits():

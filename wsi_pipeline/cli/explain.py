@@ -22,7 +22,7 @@ examples:
 
 exit status: 0 all well, 1 the network or the output failed, 2 wrong usage or data that do not fit the model"""
 
-_SUFFIXES = (".png", ".jpg")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 _OF_SLIDES = ("slides", "tissue", "grid")
 """Sections of the settings."""
 _PATCH_OPTIONS, _SLIDE_OPTIONS = ("count", "pick", "seed", "layout", "magnification", "unseen"), ("region",)
@@ -49,7 +49,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     slide.add_argument(
         "--region",
         metavar="X,Y,WIDTH,HEIGHT",
-        help="in level-0 px, or with um or mm behind the numbers (default: the most probable region)",
+        help="in level-0 px, or with um or mm behind the numbers; one that begins with a minus as --region=-1mm,… "
+        "(default: the most probable region)",
     )
     model = explain.add_argument_group("model")
     model.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), dest="setting_device", help="default: auto")
@@ -97,8 +98,10 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that would have no effect, and files that cannot be written."""
-    if args.out.suffix not in _SUFFIXES:
+    if args.out.suffix.lower() not in _SUFFIXES:
         raise ConfigError("--out", f"{args.out} is no picture", "Give a name that ends in .png or .jpg.")
+    if args.out.exists() and any(args.out.samefile(path) for path in _read(args) if path.exists()):
+        raise ConfigError("--out", f"{args.out} is what is to be explained", "Give another file.")
     idle = {"--slide": _PATCH_OPTIONS, "--images": (*_PATCH_OPTIONS, *_SLIDE_OPTIONS), "--data": _SLIDE_OPTIONS}
     mode = next(name for name in idle if getattr(args, name.removeprefix("--")) is not None)
     for option in idle[mode]:
@@ -111,6 +114,11 @@ def _check(args: argparse.Namespace) -> None:
             if section in _OF_SLIDES and name not in own and getattr(args, f"setting_{name}") is not None:
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(option, f"has no meaning with {mode}", "It belongs to --slide.")
+
+
+def _read(args: argparse.Namespace) -> list[Path]:
+    """The files and folders that are explained."""
+    return [*(args.images or ()), *map(Path, filter(None, (args.data, args.slide)))]
 
 
 def _explain_patches(args: argparse.Namespace, settings: Settings) -> None:

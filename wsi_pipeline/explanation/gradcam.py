@@ -44,7 +44,7 @@ def gradcam(
     """Grad-CAM of fields of view; see `GradCam` for many calls with one bundle.
 
     Args:
-        bundle: The model; of an ensemble, the maps are the mean of its members'.
+        bundle: The model; of an ensemble, the maps are the mean of its members', by its own temperature.
         fields: uint8 RGB [n, size_px, size_px, 3].
         class_index: Into the card's `class_names`.
         device: Where the network runs.
@@ -80,6 +80,8 @@ class GradCam:
     ) -> None:
         self.bundle, self.device = bundle, device
         self._symmetries, self._batch_size = symmetries, batch_size
+        # A network's own temperature is applied within it, as is each member's of an ensemble.
+        self._temperature = bundle.card.temperature if bundle.card.members else 1.0
         self._members = [_Explained(member, bundle, device) for member in _members(bundle)]
 
     @property
@@ -98,7 +100,7 @@ class GradCam:
             part = torch.from_numpy(fields[start : start + batch]).to(self.device)
             rgb = part.permute(0, 3, 1, 2).float() / 255
             maps = [self._evidence(member, rgb, class_index, side) for member in self._members]
-            found[start : start + batch] = torch.stack(maps).mean(0).cpu().numpy()
+            found[start : start + batch] = (torch.stack(maps).mean(0) / self._temperature).cpu().numpy()
         return found
 
     def _evidence(self, member: "_Explained", rgb: Tensor, class_index: int, side: int) -> Tensor:

@@ -1,6 +1,7 @@
 """The page about a region of a slide: tissue, evidence over it, probability of its cells, and where it is."""
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from wsi_pipeline.explanation.slide import WIDE, ExplainedRegion
 from wsi_pipeline.models.card import LEAKY_WARNING
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
-from wsi_pipeline.sheet import GREY, Sheet
+from wsi_pipeline.sheet import GREY, TEXT_PX, Sheet, text_width
 
 PADDING_PX, TITLE_PX, GAP_PX = 16, 30, 30
 BAR_ROOM_PX = 72
@@ -124,7 +125,8 @@ def _lay_out(panels: list[_Panel]) -> tuple[NDArray[np.uint8], list[tuple[int, i
         if stacked:
             y += height + TITLE_PX + GAP_PX
         else:
-            x += width + GAP_PX + (BAR_ROOM_PX if panel.bar is not None else 0)
+            taken = width + (BAR_ROOM_PX if panel.bar is not None else 0)
+            x += max(taken, ceil(text_width(panel.title, TEXT_PX, bold=True))) + GAP_PX
     if stacked:
         size = y - TITLE_PX - GAP_PX + PADDING_PX, width + BAR_ROOM_PX + 2 * PADDING_PX
     else:

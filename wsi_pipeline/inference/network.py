@@ -136,23 +136,26 @@ class BatchNetwork:
         return self._finite(self._logits(found)[:, 0])
 
     def _columns(self, answers: Answers) -> NDArray[np.float32]:
-        logits = self._logits(answers)
-        classes = logits.shape[2]
-        card = self.bundle.card
-        with np.errstate(invalid="ignore"):  # what is not finite is told by `_finite`
-            calibrated = calibrate(logits.reshape(-1, classes), card.temperature, card.bias).reshape(logits.shape)
+        calibrated = self._calibrated(self._logits(answers))
         mean: NDArray[np.float32] = calibrated.mean(1)
         if not self.gives_spread:
             return mean
-        opinions = (calibrated if self.engine.members is None else answers)[..., self.bundle.positive]
+        every = calibrated if self.engine.members is None else self._calibrated(_logarithms(answers))
+        opinions = every[..., self.bundle.positive]
         return np.column_stack([mean, opinions.reshape(len(opinions), -1).std(1)])
+
+    def _calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities [..., classes] of logits of the same shape."""
+        card = self.bundle.card
+        with np.errstate(invalid="ignore"):  # what is not finite is told by `_finite`
+            flat = calibrate(logits.reshape(-1, logits.shape[-1]), card.temperature, card.bias)
+        return flat.reshape(logits.shape)
 
     def _logits(self, answers: Answers) -> NDArray[np.float32]:
         """[n, forms, classes]; of an ensemble, logarithms of its members' mean probability."""
         if self.engine.members is None:
             return answers
-        logits: NDArray[np.float32] = np.log(np.maximum(answers.mean(2), np.finfo(np.float32).tiny))
-        return logits
+        return _logarithms(answers.mean(2))
 
     def _run(self, fields: Array, *, turned: bool) -> Array:
         with self._faults():
@@ -182,3 +185,8 @@ class BatchNetwork:
     @property
     def _where(self) -> str:
         return f"network {self.bundle.card.name}"
+
+
+def _logarithms(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    logarithms: NDArray[np.float32] = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return logarithms
