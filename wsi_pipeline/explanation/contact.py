@@ -60,7 +60,7 @@ def _details(found: ExplainedPatches, top: float) -> list[str]:
     maps = " and ".join(f"{rows} x {cols}" for rows, cols in found.positions)
     called = f"called {card.positive_class} from {card.threshold.value:g}" if len(card.class_names) == 2 else ""
     if called and card.context is not None:
-        called += ", which was chosen for probabilities with it: a run may call otherwise"
+        called += " (chosen for probabilities with that context: a run may call otherwise)"
     says = f"p is the calibrated probability of {found.class_name}"
     if card.context is not None:
         says += " by the patch alone, without the context that a run adds"

@@ -14,6 +14,7 @@ from wsi_pipeline.models.card import LEAKY_WARNING
 from wsi_pipeline.render.maps import PROBABILITY
 from wsi_pipeline.render.picture import blend
 from wsi_pipeline.sheet import GREY, TEXT_PX, Sheet, text_width
+from wsi_pipeline.wording import counted
 
 PADDING_PX, TITLE_PX, GAP_PX = 16, 30, 30
 BAR_ROOM_PX = 72
@@ -93,7 +94,7 @@ def _details(found: ExplainedRegion) -> list[str]:
     card, cells = found.card, found.cells
     maps = " and ".join(f"{rows} x {cols}" for rows, cols in found.positions)
     members = f" and {len(card.members)} networks" if card.members else ""
-    says = f"{len(cells):,} cells, mean probability {cells.mean(dtype=np.float64):.2f}"
+    says = f"{counted(len(cells), 'cell')}, mean probability {cells.mean(dtype=np.float64):.2f}"
     if _has_threshold(found):
         says += f", {100 * (cells >= card.threshold.value).mean():.0f} % at or above {card.threshold.value:g}"
     if card.context is not None:
