@@ -97,6 +97,14 @@ class Corner(torch.nn.Module):
         return torch.stack([torch.zeros_like(logit), logit], 1)
 
 
+class Colours(torch.nn.Module):
+    """Logits of three classes: the mean red, green and blue of the top left quarter in 0..1."""
+
+    def forward(self, x):
+        half = x.shape[-1] // 2
+        return 6 * x[:, :, :half, :half].mean((2, 3))
+
+
 class Doubt(torch.nn.Module):
     """Cannot say."""
 
@@ -108,13 +116,16 @@ def bundle_of(bundle, network, **card):
     return replace(bundle, card=bundle.card.model_copy(update=card), digest=uuid4().hex, build=lambda: network().eval())
 
 
+def quarters(fields):
+    """[8, n, 3]: mean colour, 0..1, of the top left quarter of each symmetry: every quarter stands there twice."""
+    half = fields.shape[1] // 2
+    ends = slice(half), slice(-half, None)
+    return np.array([fields[:, y, x].mean((1, 2)) / 255 for y in ends for x in ends] * 2)
+
+
 def corners(fields):
-    """[8, n]: p(IDC) that `Corner` gives each symmetry of the fields: every quarter stands top left twice."""
-    red, half = fields[..., 0].astype(np.float64) / 255, fields.shape[1] // 2
-    quarters = [
-        red[:, y, x].mean((1, 2)) for y in (slice(half), slice(-half, None)) for x in (slice(half), slice(-half, None))
-    ]
-    return 1 / (1 + np.exp(-6 * (np.array(quarters * 2) - 0.5)))
+    """[8, n]: p(IDC) that `Corner` gives each symmetry of the fields."""
+    return 1 / (1 + np.exp(-6 * (quarters(fields)[..., 0] - 0.5)))
 
 
 @pytest.fixture
@@ -146,6 +157,26 @@ def test_test_time_augmentation_is_mean_and_deviation_over_the_eight_symmetries(
         again, spread_again = predictor.predict_fields(np.ascontiguousarray(turned))
         np.testing.assert_allclose(again, probabilities, atol=1e-6)
         np.testing.assert_allclose(spread_again, spread, atol=1e-6)
+
+
+@pytest.mark.parametrize("positive", ["a", "b", "c"])
+def test_the_spread_is_that_of_the_positive_class_wherever_it_stands(bundles, fields, positive):
+    """Of three: with two classes both have the same."""
+    fields = (fields * np.array([1, 0.5, 0.1])).astype(np.uint8)
+    classes = {"class_names": ("a", "b", "c"), "positive_class": positive}
+    bundle = bundle_of(bundles[VIEW_40X], Colours, **classes)
+    exponents = np.exp(6 * quarters(fields))
+    expected = exponents / exponents.sum(-1, keepdims=True)
+    number = "abc".index(positive)
+    probabilities, spread = on_cpu(bundle, tta=True).predict_fields(fields)
+    np.testing.assert_allclose(probabilities, expected.mean(0), atol=1e-6)
+    np.testing.assert_allclose(spread, expected.std(0)[:, number], atol=1e-6)
+    bias = 0.0, 1.0, 3.0
+    pair = [Member(Colours(), bundle.card.model_copy(update={"bias": one})) for one in (None, bias)]
+    _, spread = on_cpu(bundle_of(bundle, lambda: Ensemble(pair))).predict_fields(fields)
+    weighted = exponents[0] * np.exp(bias)
+    answers = np.array([expected[0], weighted / weighted.sum(-1, keepdims=True)])
+    np.testing.assert_allclose(spread, answers.std(0)[:, number], atol=1e-6)
 
 
 def pair_of(bundle, **card):
