@@ -200,6 +200,20 @@ def test_image_files(tmp_path, bundle):
     )
 
 
+def test_image_files_are_explained_for_the_class_asked_for(tmp_path, bundle):
+    paths = [tmp_path / "red.png", tmp_path / "blue.png"]
+    for path, colour in zip(paths, (RED, BLUE), strict=True):
+        Image.fromarray(with_spot(3, 1, colour)[0]).save(path)
+    for name, index in (("IDC", 1), ("OTHER", 0)):
+        found = explain_images(bundle, paths, device=CPU, class_name=name)
+        assert found.class_name == ("other", "IDC")[index]
+        evidence, against = (spot_evidence(found.pixels, n) for n in (index, 1 - index))
+        expected = 1 / (1 + np.exp((against - evidence).mean((1, 2))))
+        assert [patch.probability for patch in found.patches] == pytest.approx(expected, abs=1e-5)
+        assert [patch.called for patch in found.patches] == ["IDC", "other"]
+        np.testing.assert_array_equal(found.evidence.max((1, 2)) > 1, evidence.max((1, 2)) > 1)
+
+
 def test_images_explained_by_a_leaky_model_say_so(tmp_path, bundle):
     Image.fromarray(with_spot(1, 3)[0]).save(tmp_path / "one.png")
     leaky = replace(bundle, card=bundle.card.model_copy(update={"metrics": {"leaky": True}}))
