@@ -313,6 +313,25 @@ def test_what_stands_on_a_sheet(tmp_path):
         assert words in said, words
 
 
+VERDICTS = {
+    ("IDC", "IDC"): "right",
+    ("other", "other"): "right",
+    ("IDC", "other"): "missed",
+    ("other", "IDC"): "false alarm",
+    (None, "IDC"): "called IDC",
+    (None, "other"): "called other",
+}
+"""By label and called class."""
+
+
+@pytest.mark.parametrize(("label", "called"), VERDICTS)
+@pytest.mark.parametrize("class_name", ["other", "IDC"])
+def test_a_patch_gets_its_own_verdict_whichever_class_is_explained(tmp_path, label, called, class_name):
+    patch = Patch(name="x", label=label, called=called, probability=0.3)
+    _, texts = sheet_of(tmp_path / "one.png", np.ones((1, SIDE, SIDE)), patches=(patch,), class_name=class_name)
+    assert set(texts) & set(VERDICTS.values()) == {VERDICTS[label, called]}
+
+
 def test_a_sheet_of_several_magnifications_and_classes(tmp_path):
     card = card_for(class_names=("a", "b", "IDC"), mpp=None)
     patches = (Patch(name="x", label="a", called="b", probability=0.2),)
