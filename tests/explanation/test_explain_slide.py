@@ -185,13 +185,32 @@ def test_the_edge_patches_of_a_case_have_evidence_too(tmp_path):
         assert np.nanmean(strip) > 1, (col, row)
 
 
+def test_two_regions_of_a_case_agree_where_they_overlap(tmp_path):
+    """Each is put together from all fields of view on the patches, those that reach beyond the region included."""
+    pixels = np.full((200, 250, 3), TISSUE, np.uint8)
+    red = np.random.default_rng(0).random((20, 25)) < 0.3
+    pixels[red.repeat(10, 0).repeat(10, 1)] = RED
+    with ZipFile(tmp_path / "case.zip", "w") as archive:
+        for col, row in np.ndindex(5, 4):
+            patch = pixels[row * 50 : row * 50 + 50, col * 50 : col * 50 + 50]
+            archive.writestr(name(col, row, 1), png(patch))
+    bundle = load_bundle(write_spots_bundle(tmp_path / "spots", mpp=4.0))
+    one, two = (explain(tmp_path / "case.zip", bundle, place) for place in ("16,16,160,120", "56,48,160,120"))
+    assert one.evidence.shape == two.evidence.shape == (405, 540)
+    inner = np.s_[3:-3, 3:-3]
+    a, b = one.evidence[108:, 135:][inner], two.evidence[:-108, :-135][inner]
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    assert a.max() > 1
+
+
 def test_a_search_with_gaps_is_told(slide, bundle, monkeypatch):
     whole = explain(slide, bundle)
     assert (whole.looked, whole.how) == (1, "the most probable of the slide")
     monkeypatch.setattr("wsi_pipeline.explanation.slide.MAX_LOOKS", 30)
     found = explain(slide, bundle)
-    assert 0.1 < found.looked < 0.9
-    assert found.how.startswith("the most probable of the slide by a look at 0.")
+    field, tissue = 25**2, np.pi * 130 * 100  # µm²; the tissue that is found has a rim
+    assert found.looked == pytest.approx(30 * field / tissue, rel=0.2)
+    assert found.how == f"the most probable of the slide by a look at {found.looked:.2g} of its tissue"
 
 
 def test_evidence_for_the_other_class(slide, bundle):
