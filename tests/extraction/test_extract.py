@@ -24,6 +24,7 @@ from wsi_pipeline.config import RegionSettings, TissueSettings, load_settings
 from wsi_pipeline.datasets import open_dataset
 from wsi_pipeline.errors import ConfigError, DatasetError, OutputError, ResultsMismatchError
 from wsi_pipeline.extraction import CaseResult, PatchRules, SlideSpec, extract
+from wsi_pipeline.extraction.picture import LEFT_OUT, NEGATIVE, POSITIVE
 from wsi_pipeline.geojson import write_regions
 from wsi_pipeline.geometry import Box, FieldOfView, Mpp, Scale, Size
 from wsi_pipeline.grid import Grid
@@ -31,6 +32,7 @@ from wsi_pipeline.heatmap import Heatmap
 from wsi_pipeline.phantom import Phantom, write_phantom
 from wsi_pipeline.plan import plan_slide
 from wsi_pipeline.regions import find_regions
+from wsi_pipeline.sheet import PLACES
 from wsi_pipeline.slides import find_slides, open_slide
 
 SMALL = TissueSettings(tissue_max_px=300, tissue_min_area_um2=500, tissue_min_hole_um2=500, tissue_closing_um=4)
@@ -303,6 +305,32 @@ def test_the_picture_shows_the_labels(slide, annotated, tmp_path):
     blue = (pixels[..., 2] - pixels[..., 0] > 15).sum()
     assert orange > 20_000
     assert blue > 40_000
+
+
+def test_every_patch_is_tinted_where_it_lies(slide, annotated, tmp_path, monkeypatch):
+    monkeypatch.setattr("wsi_pipeline.extraction.cases.LABELS_PICTURE_SUFFIX", "_labels.png")  # without loss
+    write(annotated / "Fall é 1.geojson", annotation("IDC", square(220, 240, 240, 160)))
+    rules = replace(RULES, tissue=SMALL.model_copy(update={"tissue_max_px": 800}))  # nor is it enlarged
+    cut([slide], annotated, tmp_path / "set", rules)
+    expected = np.full((600, 800), -1)
+    for (x, y), (label, _) in patches(tmp_path / "set" / "Fall é 1").items():
+        expected[2 * y : 2 * y + 80, 2 * x : 2 * x + 80] = label
+    expected[240:400, 160:240] = 2  # a quarter of them is annotated
+    with Image.open(tmp_path / "set" / "Fall é 1" / "Fall é 1_labels.png") as image:
+        left, top, width, height = json.loads(image.info[PLACES])["picture"]
+        page = np.asarray(image).astype(float)
+    assert (width, height) == (800, 600)
+    base = tissue_picture(800, 600).astype(float)
+    change = page[top : top + height, left : left + width] - base
+    toward = np.array([NEGATIVE, POSITIVE, LEFT_OUT])[:, None, None] - base
+    likeness = (change * toward).sum(-1) / np.linalg.norm(toward, axis=-1)
+    shown = np.where(change.any(-1), likeness.argmax(0), -1)
+    clear = np.zeros(shown.shape, bool)
+    clear[1:-1, 1:-1] = True  # without the frame
+    clear[235:406, 215:466] = False
+    clear[246:395, 226:455] = True  # without the outline
+    clear[79::80] = clear[:, 79::80] = False  # without the gaps between patches
+    assert np.array_equal(shown[clear], expected[clear])
 
 
 def test_a_patient_given_later_is_noted_without_a_new_cut(slide, annotated, tmp_path):
