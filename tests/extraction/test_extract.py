@@ -430,6 +430,20 @@ def test_other_annotations_replace_a_case_only_when_asked(slide, annotated, tmp_
     assert sum(label for label, _ in patches(tmp_path / "set" / "Fall é 1").values()) == 1
 
 
+def test_another_resolution_of_the_slide_replaces_a_case_only_when_asked(slide, annotated, tmp_path):
+    spec = SlideSpec(path=str(slide), mpp=0.25)
+    cut([spec], annotated, tmp_path / "set")
+    before = files(tmp_path / "set")
+    (result,) = cut([replace(spec, mpp=0.5)], annotated, tmp_path / "set")
+    assert result.status == "failed"
+    assert "another version" in result.error.why
+    assert files(tmp_path / "set") == before
+    (result,) = cut([replace(spec, mpp=0.5)], annotated, tmp_path / "set", overwrite=True)
+    assert result.record["slide"]["mpp"] == [0.5, 0.5]
+    assert result.record["counts"]["positive"] == 24  # patches of 40 x 40 px on 240 x 160
+    assert cut([replace(spec, mpp=0.5)], annotated, tmp_path / "set")[0].status == "skipped"
+
+
 def test_a_set_is_cut_by_one_set_of_rules(slide, annotated, tmp_path):
     second = tmp_path / "b.tiff"
     shutil.copy(slide, second)
