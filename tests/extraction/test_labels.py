@@ -96,6 +96,12 @@ def test_inside_a_region_everything_counts_and_outside_nothing():
         outcomes(file, rules_of(region=("Area",)))
 
 
+@pytest.mark.parametrize(("stray", "first", "last"), [(10, N, N), (10.1, E, O)])
+def test_a_patch_may_be_excluded_or_outside_the_region_by_a_tenth_and_no_more(stray, first, last):
+    shapes = {"Ignore*": [shapely.box(0, 0, stray, 100)], "Region*": [shapely.box(0, 0, 500 - stray, 300)]}
+    assert outcomes(annotated(IDC=[IDC], **shapes), rules_of())[0] == [first, P, B, N, last]
+
+
 def test_excluded_places_are_left_out_and_ignored_annotations_do_not_count():
     place = shapely.box(0, 0, 115, 100)
     file = annotated(**{"IDC": [IDC], "Ignore*": [place]})
@@ -166,6 +172,16 @@ def test_at_most_so_many_patches_of_each_class_are_drawn_the_same_each_time():
     assert outcomes(annotated(IDC=[IDC]), rules) == drawn.tolist()
     others = [outcomes(annotated(IDC=[IDC]), rules_of(max_per_class=1, seed=seed)) for seed in range(1, 6)]
     assert any(other != drawn.tolist() for other in others)
+
+
+def test_which_patches_of_a_class_are_drawn_says_nothing_of_the_other_class():
+    file = annotated(**{"IDC": [shapely.box(0, 0, 200, 300)], "Region*": [shapely.box(0, 0, 400, 300)]})
+    differ = []
+    for seed in range(8):
+        drawn = np.array(outcomes(file, rules_of(max_per_class=1, seed=seed)))
+        (one,), (other,) = np.flatnonzero(drawn[:, :2] == P), np.flatnonzero(drawn[:, 2:4] == N)
+        differ.append(one != other)
+    assert any(differ)
 
 
 @given(
