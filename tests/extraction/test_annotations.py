@@ -183,10 +183,12 @@ def test_cells_and_detections_are_no_annotations(tmp_path):
     )
 
 
-def test_objects_nested_below_others_are_found(tmp_path):
-    child = annotation("Stroma", square(1, 1, 2))
-    parent = annotation("IDC", square(0, 0, 10), childObjects=[child])
-    assert areas(write(tmp_path / "a.geojson", parent)) == {"IDC": [100], "Stroma": [4]}
+@pytest.mark.parametrize("key", ["childObjects", "children"])
+def test_objects_nested_below_others_are_found(tmp_path, key):
+    grandchild = annotation("Fold", square(1, 1, 1))
+    child = annotation("Stroma", square(1, 1, 2), **{key: [grandchild]})
+    parent = annotation("IDC", square(0, 0, 10), **{key: [child]})
+    assert areas(write(tmp_path / "a.geojson", parent)) == {"IDC": [100], "Stroma": [4], "Fold": [1]}
 
 
 @pytest.mark.parametrize(
