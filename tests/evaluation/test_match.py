@@ -25,7 +25,13 @@ def test_patches_of_another_resolution_are_refused_by_both_resolutions(card):
         check_geometry(card, patches(mpp=0.25))
     with pytest.raises(ResolutionError, match="--magnification"):
         check_geometry(card, patches(mpp=None))
-    check_geometry(card, patches(mpp=4.05))
+
+
+@pytest.mark.parametrize("rounded", [3.93, 4.07])
+def test_resolutions_that_scanners_round_are_the_same_within_two_per_cent(card, rounded):
+    check_geometry(card, patches(mpp=rounded))
+    with pytest.raises(ResolutionError):
+        check_geometry(card, patches(mpp=4 + 1.3 * (rounded - 4)))
 
 
 def test_the_square_in_the_middle_is_what_must_fit(tmp_path):
