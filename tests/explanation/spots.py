@@ -1,9 +1,10 @@
-"""A network whose evidence is known place by place, and pictures with red and blue spots for it."""
+"""A network whose evidence is known place by place, pictures with red and blue spots for it, and words on sheets."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from helpers import write_bundle_of
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from torch import nn
 from wsi_pipeline.models.base import ModelBundle
 from wsi_pipeline.models.bundle import load_bundle
 from wsi_pipeline.models.card import Card, Threshold, Weights
+from wsi_pipeline.sheet import Sheet
 
 CELL, GAIN, FAINTEST = 10, 40.0, 0.2
 SIDE = 50
@@ -91,3 +93,16 @@ def bundle_of(make: Callable[[], nn.Module], **changes) -> ModelBundle:
 
 def noise(count: int, side: int = 50, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def places_of_words(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
+    """Fills with where each text of the sheets drawn from now on stands, (x, y) in px of the page."""
+    placed: dict[str, tuple[int, int]] = {}
+    original = Sheet.text
+
+    def text(self: Sheet, x: float, y: float, words: str, **more) -> None:
+        placed[words] = round(x), round(y)
+        original(self, x, y, words, **more)
+
+    monkeypatch.setattr(Sheet, "text", text)
+    return placed

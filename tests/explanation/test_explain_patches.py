@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from spots import BLUE, RED, SIDE, blank, card_for, noise, spot_evidence, spots_bundle, with_spot
+from spots import BLUE, RED, SIDE, blank, card_for, noise, places_of_words, spot_evidence, spots_bundle, with_spot
 
 from wsi_pipeline.config import RESEARCH_USE
 from wsi_pipeline.datasets.base import PatchDataset, Sample
 from wsi_pipeline.errors import ConfigError, DatasetError, ResolutionError
 from wsi_pipeline.explanation import patches as module
-from wsi_pipeline.explanation.colours import LEAST_TOP, scale_top, ticks_to, tint
+from wsi_pipeline.explanation.colours import BAR_WIDTH, LEAST_TOP, scale_top, ticks_to, tint
 from wsi_pipeline.explanation.contact import GAP_PX, PADDING_PX, PAIR_PX, SIDE_PX, draw_contact_sheet
 from wsi_pipeline.explanation.images import explain_images
 from wsi_pipeline.explanation.patches import ExplainedPatches, Patch, explain_patches, find_class
@@ -278,6 +278,17 @@ def test_all_patches_of_a_sheet_share_one_scale(tmp_path):
     np.testing.assert_array_equal(none, left)
     change = [abs(shown - left).max(-1).mean() for shown in (strong, weak)]
     assert change[0] > 4 * change[1] > 4
+
+
+def test_the_numbers_of_a_sheet_stand_beside_the_colours_of_such_evidence(tmp_path, monkeypatch):
+    placed = places_of_words(monkeypatch)
+    evidence = np.ones((4, SIDE, SIDE)) * np.arange(1, 5)[:, None, None]
+    page, _ = sheet_of(tmp_path / "four.png", evidence)
+    with Image.open(tmp_path / "four.png") as image:
+        whole = np.array(image).astype(int)
+    for value, (_, shown) in zip("123", pairs(page, 4)[:3], strict=True):
+        x, y = placed[value]
+        assert abs(whole[y, x - 9 - BAR_WIDTH // 2] - shown[75, 75]).max() <= 6, value
 
 
 def test_a_trace_of_evidence_is_not_painted_as_much(tmp_path):

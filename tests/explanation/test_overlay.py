@@ -1,20 +1,21 @@
 """The page about a region: pictures in their places, evidence over the tissue, and what must be said."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
-from spots import TISSUE, card_for
+from spots import TISSUE, card_for, places_of_words
 
 from wsi_pipeline.config import RESEARCH_USE
-from wsi_pipeline.explanation import overlay
+from wsi_pipeline.explanation.colours import BAR_WIDTH
 from wsi_pipeline.explanation.overlay import BAR_ROOM_PX, GAP_PX, PADDING_PX, TITLE_PX, draw_region
 from wsi_pipeline.explanation.slide import ExplainedRegion
 from wsi_pipeline.geometry import Box, Scale, Thumbnail
 from wsi_pipeline.models.card import Threshold
-from wsi_pipeline.sheet import MARGIN, TEXT_PX, Sheet, text_width
+from wsi_pipeline.sheet import MARGIN, PLACES, TEXT_PX, Sheet, text_width
 
 HEIGHT, WIDTH = 300, 360
 
@@ -85,21 +86,36 @@ def test_tissue_evidence_and_probability_stand_side_by_side(tmp_path):
         assert (panel[250:] > tissue[250:] + 30).all()
 
 
-def test_titles_of_a_narrow_region_do_not_run_into_each_other(tmp_path):
+def test_titles_of_a_narrow_region_do_not_run_into_each_other(tmp_path, monkeypatch):
+    placed = places_of_words(monkeypatch)
     tall = {"evidence": np.zeros((900, 60), np.float32), "probability": np.zeros((900, 60), np.float32)}
-    titles = []
-
-    class Noting(Sheet):
-        def text(self, x, y, text, **given):
-            if text.startswith(("Tissue", "Evidence for", "Probability of")):
-                titles.append((x, x + text_width(text, TEXT_PX, bold=True)))
-            super().text(x, y, text, **given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlay, "Sheet", Noting)
-        draw_region(tmp_path / "tall.png", region(pixels=np.full((900, 60, 3), TISSUE, np.uint8), **tall))
+    draw_region(tmp_path / "tall.png", region(pixels=np.full((900, 60, 3), TISSUE, np.uint8), **tall))
+    begins = ("Tissue", "Evidence for", "Probability of")
+    titles = [
+        (x, x + text_width(words, TEXT_PX, bold=True)) for words, (x, _) in placed.items() if words.startswith(begins)
+    ]
     assert len(titles) == 3
     assert all(end < start for (_, end), (start, _) in pairwise(titles))
+
+
+def test_numbers_and_threshold_stand_beside_the_colours_that_they_mean(tmp_path, monkeypatch):
+    placed = places_of_words(monkeypatch)
+    level = np.arange(HEIGHT)[:, None] // 60 * np.ones((1, WIDTH), np.float32)
+    draw_region(tmp_path / "page.png", region(evidence=2 * level, probability=level / 5))
+    with Image.open(tmp_path / "page.png") as image:
+        page = np.array(image).astype(int)
+        left, top, *_ = json.loads(image.info[PLACES])["picture"]
+    upper, second = top + PADDING_PX + TITLE_PX, left + PADDING_PX + WIDTH + GAP_PX
+    third = second + WIDTH + GAP_PX + BAR_ROOM_PX
+    for panel, numbers in ((second, ("2", "4", "6")), (third, ("0.2", "0.4", "0.6", "0.8"))):
+        for n, number in enumerate(numbers, start=1):
+            x, y = placed[number]
+            meant = page[upper + 60 * n + 30, panel + 30]
+            assert abs(page[y, x - 9 - BAR_WIDTH // 2] - meant).max() <= 6, number
+    x, y = placed["0.4"]
+    bar = x - 9 - BAR_WIDTH
+    mark = (page[upper : upper + HEIGHT, bar - 9 : bar - 1].max(-1) < 60).nonzero()[0]
+    assert upper + mark.mean() == pytest.approx(y, abs=1)  # the threshold is 0.4
 
 
 def test_what_stands_on_the_page(tmp_path):

@@ -194,7 +194,7 @@ def label_patches(grid: Grid, areas: Areas, rules: PatchRules) -> NDArray[np.uin
     outcome[positive >= rules.min_coverage] = Outcome.POSITIVE
     outcome[area_coverage(areas.excluded, lattice) > rules.max_stray] = Outcome.EXCLUDED
     if areas.region is not None:
-        outcome[area_coverage(areas.region, lattice) < 1 - rules.max_stray] = Outcome.OUTSIDE
+        outcome[np.round(1 - area_coverage(areas.region, lattice), 9) > rules.max_stray] = Outcome.OUTSIDE
     bare = ~grid.cell_mask() | _over_edge(grid, lattice)
     outcome[bare] = np.where(outcome[bare] == Outcome.POSITIVE, Outcome.BARE, Outcome.NO_TISSUE)
     if rules.max_per_class is not None:
