@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float64]
 
-_DECIMALS = 9
+DECIMALS = 9
 """Sums of many terms carry dust; a square that is half covered must be so to the last digit."""
 
 
@@ -58,7 +58,7 @@ def area_coverage(shape: shapely.MultiPolygon, lattice: Lattice) -> _Floats:
     flat = row * (lattice.cols + 1) + col
     # The running sum along a row spreads each entry over all squares to its right.
     changes = np.bincount(flat, here, total.size) + np.bincount(flat + 1, rise - here, total.size)
-    return np.clip(np.round(-np.cumsum(changes.reshape(total.shape), axis=1)[:, :-1], _DECIMALS), 0, 1)
+    return np.clip(np.round(-np.cumsum(changes.reshape(total.shape), axis=1)[:, :-1], DECIMALS), 0, 1)
 
 
 def polygons_of(shape: shapely.Geometry) -> shapely.MultiPolygon:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.extraction.annotations import SNAP_PX, AnnotationFile
-from wsi_pipeline.extraction.coverage import Lattice, area_coverage, polygons_of
+from wsi_pipeline.extraction.coverage import DECIMALS, Lattice, area_coverage, polygons_of
 from wsi_pipeline.extraction.rules import Meaning, PatchRules
 from wsi_pipeline.geometry import Box, SlideInfo
 from wsi_pipeline.grid import Grid
@@ -194,7 +194,8 @@ def label_patches(grid: Grid, areas: Areas, rules: PatchRules) -> NDArray[np.uin
     outcome[positive >= rules.min_coverage] = Outcome.POSITIVE
     outcome[area_coverage(areas.excluded, lattice) > rules.max_stray] = Outcome.EXCLUDED
     if areas.region is not None:
-        outcome[np.round(1 - area_coverage(areas.region, lattice), 9) > rules.max_stray] = Outcome.OUTSIDE
+        stray = np.round(1 - area_coverage(areas.region, lattice), DECIMALS)
+        outcome[stray > rules.max_stray] = Outcome.OUTSIDE
     bare = ~grid.cell_mask() | _over_edge(grid, lattice)
     outcome[bare] = np.where(outcome[bare] == Outcome.POSITIVE, Outcome.BARE, Outcome.NO_TISSUE)
     if rules.max_per_class is not None:
