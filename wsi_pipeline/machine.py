@@ -93,10 +93,14 @@ def available_memory(root: Path = _ROOT, own: Path = _OWN) -> int:
     return min(limits)
 
 
+_FULL = "out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc"
+
+
 def memory_is_full(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, had no memory left. torch has a type for devices alone."""
-    kind = type(error).__name__
-    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    """Whether an error says that a device, or the machine, had no memory left: torch has a type for some of them."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(sign in str(error).lower() for sign in _FULL)
 
 
 def _physical_memory() -> int:

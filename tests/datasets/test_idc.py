@@ -160,13 +160,19 @@ def test_where_patches_share_a_square_no_place_is_used(tmp_path):
     assert finding.startswith("2 patches share a square of 50 x 50 px with another, such as 8863/0/8863_idx5_x")
 
 
-@pytest.mark.parametrize(("name", "far"), [("x999999951_y1", "999,999,950"), ("x1_y500001", "500,000")])
-def test_where_a_patch_would_lie_farther_than_any_slide_no_place_is_used(tmp_path, name, far):
+@pytest.mark.parametrize(("name", "reach"), [("x999999951_y1", "20,000,000 x 1"), ("x170001_y150001", "3,401 x 3,001")])
+def test_where_patches_lie_farther_apart_than_on_any_slide_no_place_is_used(tmp_path, name, reach):
     """Else a slip in one name asks for a mosaic that no memory holds."""
     dataset = open_dataset(write_folder(tmp_path, FILES | {f"8863/0/8863_idx5_{name}_class0.png": picture(50, 50, 9)}))
     assert {sample.position for sample in dataset.samples} == {None}
     (finding,) = dataset.findings
-    assert finding.startswith(f"8863/0/8863_idx5_{name}_class0.png would lie {far} px from the corner")
+    assert finding.startswith(
+        f"the patches of 8863 reach over {reach} squares of 50 x 50 px, such as 8863/0/8863_idx5_{name}"
+    )
+    near = {"8863/0/8863_idx5_x150001_y150001_class0.png": picture(50, 50, 9)}
+    assert None not in {
+        sample.position for sample in open_dataset(write_folder(tmp_path / "near", FILES | near)).samples
+    }
 
 
 def test_a_patient_s_cases_are_one_group_but_keep_their_own_places(pack):

@@ -104,10 +104,10 @@ def test_the_region_is_told_when_the_program_chooses(tmp_path, bundle, slide, ca
 def test_what_is_explained_is_not_written_over(tmp_path, bundle, capsys):
     picture = tmp_path / "in.png"
     picture.write_bytes(before := png(with_spot(0, 0, BLUE)[0]))
-    assert (
-        main(["explain", "--model", bundle, "--images", str(picture), "--out", str(tmp_path / "." / "in.png")]) == USAGE
-    )
-    assert "in.png is what is to be explained" in capsys.readouterr().err
+    (tmp_path / "link.png").hardlink_to(picture)
+    for what, read, out in (("--images", picture, "link.png"), ("--data", tmp_path, "in.png")):
+        assert main(["explain", "--model", bundle, what, str(read), "--out", str(tmp_path / out)]) == USAGE
+        assert f"{out} is among what is to be explained" in capsys.readouterr().err
     assert picture.read_bytes() == before
     assert main(["explain", "--model", bundle, "--images", str(picture), "--out", str(tmp_path / "out.JPEG")]) == OK
     with Image.open(tmp_path / "out.JPEG") as page:

@@ -135,10 +135,19 @@ def test_a_hole_takes_away_and_adds_nothing(tmp_path, holes, area):
     assert areas(path) == {"IDC": [pytest.approx(area)]}
 
 
-def test_what_an_outline_encircles_twice_belongs(tmp_path):
-    loop = [[0, 0], [100, 0], [100, 60], [40, 60], [40, 40], [60, 40], [60, 100], [0, 100]]
-    path = write(tmp_path / "a.geojson", annotation("IDC", {"type": "Polygon", "coordinates": [loop]}))
-    assert areas(path) == {"IDC": [pytest.approx(8400)]}
+@pytest.mark.parametrize(
+    ("outline", "area"),
+    [
+        ("0 0, 100 0, 100 60, 40 60, 40 40, 60 40, 60 100, 0 100", 8400),  # crosses itself: what it holds twice belongs
+        ("0 0, 100 0, 100 100, 0 100, 0 0, 100 0, 100 100, 0 100", 10_000),  # drawn twice
+        ("0 0, 100 0, 100 100, 0 100, 0 50, 30 50, 30 70, 70 70, 70 30, 30 30, 30 50, 0 50", 8400),  # around a lumen
+        ("0 0, 100 0, 100 100, 50 100, 70 50, 30 50, 50 100, 0 100", 9000),  # a lumen that touches the edge
+    ],
+)
+def test_what_one_outline_winds_around_belongs_and_a_lumen_does_not(tmp_path, outline, area):
+    ring = [[float(value) for value in point.split()] for point in outline.split(", ")]
+    path = write(tmp_path / "a.geojson", annotation("IDC", {"type": "Polygon", "coordinates": [ring]}))
+    assert areas(path) == {"IDC": [pytest.approx(area)]}
 
 
 def test_what_is_no_feature_is_told(tmp_path):
@@ -147,6 +156,8 @@ def test_what_is_no_feature_is_told(tmp_path):
     found = read_annotations(path)
     assert found.counts == {"IDC": 1}
     assert found.notes == ("In a.geojson, things that are no features, passed over: 4.",)
+    nested = annotation("IDC", square(0, 0, 9), childObjects={"features": [annotation("Stroma", square(0, 0, 2))]})
+    assert areas(write(tmp_path / "b.geojson", nested)) == {"IDC": [81], "Stroma": [4]}
     path.write_text(json.dumps({"type": "FeatureCollection", "features": "abc"}), encoding="utf-8")
     assert read_annotations(path).notes == ("In a.geojson, things that are no features, passed over: 1.",)
 

@@ -473,27 +473,40 @@ def test_cases_are_not_given_up_for_settings_by_which_they_cannot_be_cut_again(s
         assert files(tmp_path / "set") == before
 
 
-def test_an_interruption_while_a_case_is_replaced_leaves_no_half_of_it(slide, annotated, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["before the new one has its place", "while the old one is removed"])
+def test_an_interruption_while_a_case_is_replaced_leaves_no_half_of_it(slide, annotated, tmp_path, monkeypatch, when):
     out = tmp_path / "set"
     cut([slide], annotated, out)
     write(annotated / "Fall é 1.geojson", annotation("IDC", square(240, 240, 80, 80)))
-    remove = shutil.rmtree
+    rename = Path.rename
 
-    def stop(folder: Path, **given) -> None:
-        if any(Path(folder).rglob("*.png")):
-            next(Path(folder).rglob("*.png")).unlink()
+    def stop_at_the_new(self: Path, target: Path) -> Path:
+        if target.name == "Fall é 1":
             raise KeyboardInterrupt
-        remove(folder, **given)
+        return rename(self, target)
 
+    def stop_half_way(folder: Path, **_) -> None:
+        for path in Path(folder).rglob("*.png"):
+            path.unlink()
+            raise KeyboardInterrupt
+
+    early = when.startswith("before")
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", stop)
+        if early:
+            patch.setattr(Path, "rename", stop_at_the_new)
+        else:
+            patch.setattr("wsi_pipeline.extraction.record.shutil.rmtree", stop_half_way)
         with pytest.raises(KeyboardInterrupt):
             cut([slide], annotated, out, overwrite=True)
-    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["dataset.json"]
+    there = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+    assert there == ["dataset.json"] if early else sorted(there) == ["Fall é 1", "dataset.json"]
     (result,) = cut([slide], annotated, out)
-    assert result.status == "done"
+    assert result.status == ("done" if early else "skipped")
+    assert result.record["counts"]["positive"] == 1
     assert [path.name for path in out.iterdir() if path.name.startswith(".extracting")] == []
-    assert len(patches(out / "Fall é 1")) == len(open_dataset(out)) > 1
+    found = patches(out / "Fall é 1")
+    assert len(found) == len(open_dataset(out)) > 1
+    assert sum(label for label, _ in found.values()) == 1
 
 
 def test_a_case_that_has_lost_patches_is_not_passed_over(slide, annotated, tmp_path):
@@ -501,7 +514,7 @@ def test_a_case_that_has_lost_patches_is_not_passed_over(slide, annotated, tmp_p
     before = files(tmp_path / "set")
     next((tmp_path / "set").rglob("*class1.png")).unlink()
     (result,) = cut([slide], annotated, tmp_path / "set")
-    assert "has 1 patches fewer than were cut" in result.error.why
+    assert "lacks 1 of the patches that were cut" in result.error.why
     (result,) = cut([slide], annotated, tmp_path / "set", overwrite=True)
     assert result.status == "done"
     assert files(tmp_path / "set") == before

@@ -20,8 +20,8 @@ from wsi_pipeline.models.architectures import (
     build_network,
     build_pretrained,
     gradcam_layer,
-    halves_a_pixel,
     imagenet_colours,
+    is_too_small,
     trunk_and_head,
 )
 from wsi_pipeline.models.efficientnet import InvertedResidual, SamePadding
@@ -223,9 +223,10 @@ def test_the_dense_head_is_as_published():
 def test_a_patch_is_too_small_where_the_last_stage_halves_one_pixel(architecture, reduced):
     network = build_network(architecture, 2)
     for side in (reduced // 2, reduced, reduced + 1, 50):
-        assert halves_a_pixel(network, side) == (side <= reduced)
+        assert is_too_small(side, network) == (side <= reduced)
     assert not any(parameter.is_meta for parameter in network.parameters())
-    assert not halves_a_pixel(build_network("idc-cnn", 2), 8)
+    assert not is_too_small(8, build_network("idc-cnn", 2))
+    assert is_too_small(7, build_network("idc-cnn", 2))
 
 
 def test_an_unknown_architecture_names_the_known_ones():

@@ -69,7 +69,7 @@ def test_random_weights_are_the_seed_s_and_imagenet_s_come_only_where_they_can_b
 
 
 def test_patches_that_are_too_small_for_a_network_are_refused_with_a_side_that_is_not():
-    with pytest.raises(ConfigError, match=r"16 px are too few for torchvision/resnet18.*--set model\.input_px=32"):
+    with pytest.raises(ConfigError, match=r"16 px are too few for torchvision/resnet18.*model\.input_px=17 or more"):
         build(load_recipe("idc-resnet18", {"model.pretrained": "no"}), painted())
     build(load_recipe("idc-resnet18", {"model.pretrained": "no", "model.input_px": 32}), painted())
 

@@ -100,8 +100,8 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that would have no effect, and files that cannot be written."""
     if args.out.suffix.lower() not in _SUFFIXES:
         raise ConfigError("--out", f"{args.out} is no picture", "Give a name that ends in .png or .jpg.")
-    if args.out.exists() and any(args.out.samefile(path) for path in _read(args) if path.exists()):
-        raise ConfigError("--out", f"{args.out} is what is to be explained", "Give another file.")
+    if args.out.exists() and any(_is_part(args.out, path) for path in _read(args) if path.exists()):
+        raise ConfigError("--out", f"{args.out} is among what is to be explained", "Give another file.")
     idle = {"--slide": _PATCH_OPTIONS, "--images": (*_PATCH_OPTIONS, *_SLIDE_OPTIONS), "--data": _SLIDE_OPTIONS}
     mode = next(name for name in idle if getattr(args, name.removeprefix("--")) is not None)
     for option in idle[mode]:
@@ -114,6 +114,11 @@ def _check(args: argparse.Namespace) -> None:
             if section in _OF_SLIDES and name not in own and getattr(args, f"setting_{name}") is not None:
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(option, f"has no meaning with {mode}", "It belongs to --slide.")
+
+
+def _is_part(file: Path, of: Path) -> bool:
+    """Whether a file is what a path names, or lies in the folder that it names."""
+    return file.samefile(of) or (of.is_dir() and file.resolve().is_relative_to(of.resolve()))
 
 
 def _read(args: argparse.Namespace) -> list[Path]:

@@ -8,7 +8,7 @@ a patient in one part of a split.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,8 +50,8 @@ LIMITS = (
 _FIRST_CASE, _LAST_CASE = 8863, 16896
 """Numbers of the published cases."""
 
-MAX_SIDE_SQUARES = 10_000
-"""No case reaches over more patches than this in either direction: 20 cm at 0.25 µm/px are 8,000 patches of 100 px."""
+MAX_SQUARES = 10_000_000
+"""Of a case's mosaic: 4 cm x 4 cm in patches of 50 px at 0.25 µm/px. Each takes a quarter of a kilobyte in places."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -108,7 +108,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
         full = Size(facts.patch_size_px, facts.patch_size_px)
     usual = full == Size(PATCH_PX, PATCH_PX)
     published = usual and _says_nothing(facts) and _are_published(index.cases)
-    unplaced = _why_no_places(patches, full)
+    unplaced = _why_no_places(index.cases, full)
     return ImageFiles(
         store,
         layout="idc",
@@ -189,18 +189,22 @@ def _parse_facts(store: PatchStore, name: str) -> DatasetFacts:
         raise DatasetError(store.address(name), why, "Correct it, or write it again.") from error
 
 
-def _why_no_places(patches: Sequence[Patch], full: Size) -> str:
+def _why_no_places(cases: Mapping[str, Sequence[Patch]], full: Size) -> str:
     """What keeps the cases from being put together again; empty where nothing does."""
     if full.width != full.height:
         return f"patches of {full} px are no squares"
+    patches = [patch for members in cases.values() for patch in members]
     squares = [(patch.case, patch.x // full.width, patch.y // full.height) for patch in patches]
     taken = Counter(squares)
     sharing = [patch.member for patch, square in zip(patches, squares, strict=True) if taken[square] > 1]
     if sharing:
         return f"{len(sharing):,} patches share a square of {full} px with another, such as {sharing[0]}"
-    farthest = max(patches, key=lambda patch: max(patch.x, patch.y))
-    if max(farthest.x, farthest.y) >= MAX_SIDE_SQUARES * full.width:
-        return f"{farthest.member} would lie {max(farthest.x, farthest.y):,} px from the corner, farther than any slide"
+    for case, members in cases.items():
+        cols, rows = {patch.x // full.width for patch in members}, {patch.y // full.height for patch in members}
+        wide, high = (max(places) - min(places) + 1 for places in (cols, rows))
+        if wide * high > MAX_SQUARES:
+            farthest = max(members, key=lambda patch: max(patch.x, patch.y)).member
+            return f"the patches of {case} reach over {wide:,} x {high:,} squares of {full} px, such as {farthest}"
     return ""
 
 

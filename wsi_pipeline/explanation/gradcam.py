@@ -80,9 +80,8 @@ class GradCam:
     ) -> None:
         self.bundle, self.device = bundle, device
         self._symmetries, self._batch_size = symmetries, batch_size
-        # A network's own temperature is applied within it, as is each member's of an ensemble.
-        self._temperature = bundle.card.temperature if bundle.card.members else 1.0
-        self._members = [_Explained(member, bundle, device) for member in _members(bundle)]
+        members, self._temperature = _members(bundle)
+        self._members = [_Explained(member, bundle, device) for member in members]
 
     @property
     def positions(self) -> tuple[tuple[int, int], ...]:
@@ -168,9 +167,10 @@ def log_odds(log_probabilities: Tensor, class_index: int) -> Tensor:
     return log_probabilities[:, class_index] - torch.logsumexp(log_probabilities[:, others], 1)
 
 
-def _members(bundle: ModelBundle) -> list[Member]:
+def _members(bundle: ModelBundle) -> tuple[list[Member], float]:
+    """The networks, each with its own calibration, and the temperature of what they say together."""
     network: nn.Module = bundle.build()
-    if isinstance(network, Ensemble):
-        return [member for member in network.members if isinstance(member, Member)]
     card: Card = bundle.card
-    return [Member(network, card)]
+    if isinstance(network, Ensemble):
+        return [member for member in network.members if isinstance(member, Member)], card.temperature
+    return [Member(network, card)], 1.0

@@ -17,7 +17,6 @@ from shapely.errors import ShapelyError
 
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.extraction.coverage import polygons_of
-from wsi_pipeline.extraction.mending import encircled
 from wsi_pipeline.extraction.rules import UNCLASSIFIED, fold
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
@@ -156,8 +155,8 @@ def _features(value: Any) -> Iterator[dict[str, Any] | None]:
         if isinstance(properties, dict):
             for key in ("childObjects", "children"):
                 yield from _features(properties.get(key) or [])
-    elif isinstance(value, dict) and value.get("type") == "FeatureCollection":
-        yield from _features(value.get("features") or [])
+    elif isinstance(value, dict) and "features" in value:
+        yield from _features(value["features"] or [])
     else:
         yield None
 
@@ -180,7 +179,7 @@ def _class_name(feature: dict[str, Any]) -> str:
     given = (feature.get("properties") or {}).get("classification")
     if isinstance(given, dict):
         given = given.get("name") or ": ".join(given.get("names") or ())
-    if given is not None and not isinstance(given, str):
+    if given is not None and not isinstance(given, str | int):
         raise TypeError(f"its class is {given!r}")
     return str(given or "").strip() or UNCLASSIFIED
 
@@ -196,11 +195,22 @@ def _shape(geometry: Any) -> tuple[shapely.MultiPolygon, list[str]]:
         oddities.append("points and lines, which have no area, passed over")
     if not all(polygon.is_valid for polygon in polygons):
         oddities.append("outlines that cross themselves, mended")
-    valid = [polygon if polygon.is_valid else encircled(polygon) for polygon in polygons]
+    valid = [polygon if polygon.is_valid else _mended(polygon) for polygon in polygons]
     shape = polygons_of(shapely.set_precision(shapely.union_all(valid), SNAP_PX))
     if polygons and shape.is_empty:
         oddities = ["annotations without an area, passed over"]
     return shape, oddities
+
+
+def _mended(polygon: shapely.Polygon) -> shapely.Geometry:
+    """What an outline that crosses itself winds around, be it twice, less what its holes do.
+
+    As one outline with its holes, `shapely.make_valid` would add what a hole holds outside it.
+    """
+    rings = [shapely.Polygon(ring) for ring in (polygon.exterior, *polygon.interiors)]
+    shell, *holes = shapely.make_valid(rings, method="structure", keep_collapsed=False)
+    area: shapely.Geometry = shapely.difference(shell, shapely.union_all(holes))
+    return area
 
 
 def _simple(geometry: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -27,11 +27,12 @@ from wsi_pipeline.extraction.record import (
     Record,
     case_identity,
     case_record,
+    discard,
     known_patients,
     missing_patches,
     prepare_folder,
     read_record,
-    remove_case,
+    set_aside,
     write_dataset,
 )
 from wsi_pipeline.extraction.rules import PatchRules, SlideSpec, fold
@@ -113,8 +114,8 @@ def extract(
         }
         for case in outdated:
             _check(jobs[case])  # rather than when the patches that are there are gone
-        for case in outdated:
-            remove_case(out / case)
+        for folder in [set_aside(out / case) for case in outdated]:
+            discard(folder)
         write_dataset(out, rules)
         for job in jobs.values():
             try:
@@ -211,7 +212,7 @@ def _already(job: _Job, identity: str) -> Record | None:
         return None
     why = "was cut from another version of the slide or of its annotations"
     if record["identity"] == identity:
-        why = f"has {missing:,} patches fewer than were cut"
+        why = f"lacks {missing:,} of the patches that were cut"
     raise ResultsMismatchError(job.folder, why, "Cut it again with --overwrite, or choose another folder with --out.")
 
 
@@ -268,9 +269,10 @@ def _move(partial: Path, folder: Path) -> None:
     try:
         if hasattr(os, "sync"):
             os.sync()  # once for all of its files: each by itself would take minutes
-        if folder.exists():
-            remove_case(folder)
+        old = [set_aside(folder)] if folder.exists() else []
         partial.rename(folder)
         sync(folder.parent)
+        for replaced in old:
+            discard(replaced)
     except OSError as error:
         raise OutputError(folder, f"cannot be written ({error.strerror or error})", SPACE_HINT) from error

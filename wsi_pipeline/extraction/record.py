@@ -92,7 +92,7 @@ def _notes(counts: NDArray[np.int64], rules: PatchRules) -> list[str]:
 
 def missing_patches(folder: Path, record: Record) -> int:
     """How many of a case's patches are no longer in its folder."""
-    there = sum(1 for label in ("0", "1") for _ in (folder / label).glob("*.png"))
+    there = sum(1 for path in folder.glob("[01]/*.png") if path.name.startswith(f"{record['case']}_idx"))
     return int(record["counts"]["negative"] + record["counts"]["positive"]) - there
 
 
@@ -154,7 +154,7 @@ def prepare_folder(out: Path, rules: PatchRules, cases: Iterable[str], *, overwr
         ResultsMismatchError: where it holds cases cut by other rules.
     """
     for partial in out.glob(f"{PARTIAL_PREFIX}*"):
-        remove_case(partial)
+        discard(partial)
     there = read_record(out / DATASET_FILE)
     if there is None:
         others = sorted(path.name for path in out.iterdir() if path.name != LOCK_NAME)
@@ -180,15 +180,23 @@ def _of_other_rules(out: Path, rules: PatchRules, settings: Record, cases: set[s
     return list(there)
 
 
-def remove_case(folder: Path) -> None:
-    """Remove the folder of a case, under its name at once: interrupted, it leaves no half of a case there.
+def set_aside(folder: Path) -> Path:
+    """Give the folder of a case a name that nobody takes for a case, in one step; the new one.
 
     Raises:
-        OutputError: where it cannot be removed.
+        OutputError: where it cannot be renamed.
     """
-    hidden = folder if folder.name.startswith(PARTIAL_PREFIX) else folder.with_name(f"{PARTIAL_PREFIX}{uuid4().hex}")
+    hidden = folder.with_name(f"{PARTIAL_PREFIX}{uuid4().hex}")
     try:
         folder.rename(hidden)
-        shutil.rmtree(hidden)
     except OSError as error:
         raise OutputError(folder, f"cannot be removed ({error.strerror or error})", "Check the permissions.") from error
+    return hidden
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder under such a name, as far as it can be; what is left does no harm."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -87,14 +87,15 @@ def normalises_itself(architecture: str) -> bool:
     return _find(architecture).normalises
 
 
-def halves_a_pixel(network: nn.Module, side: int) -> bool:
-    """Whether a convolution with a stride is given a single pixel: all it could learn there is its middle.
+def is_too_small(side: int, network: nn.Module) -> bool:
+    """Whether a stage of a network that halves its picture is given a single pixel.
 
-    oneDNN (torch 2.15) leaves the other weights' gradients in bfloat16 as they lay in memory.
+    All that its convolution could learn there is its middle, and oneDNN (torch 2.15) leaves the other weights'
+    gradients in bfloat16 as they lay in memory.
 
     Args:
-        network: Maps float [n, 3, side, side] to logits.
         side: Of its input, px.
+        network: Maps float [n, 3, side, side] to logits.
     """
     found = False
 
@@ -106,8 +107,11 @@ def halves_a_pixel(network: nn.Module, side: int) -> bool:
     shapes: Any = deepcopy(network).to("meta").eval()  # computes shapes alone
     for layer in shapes.modules():
         layer.register_forward_pre_hook(look)
-    with torch.no_grad():
-        shapes(torch.empty(1, 3, side, side, device="meta"))
+    try:
+        with torch.no_grad():
+            shapes(torch.empty(1, 3, side, side, device="meta"))
+    except RuntimeError:  # a pooling of less than its window
+        return True
     return found
 
 

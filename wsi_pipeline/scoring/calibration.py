@@ -47,12 +47,14 @@ def calibrate(
 def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, tuple[float, ...]]:
     """Temperature and a bias per class that minimise the negative log-likelihood on data that did not train.
 
-    The calibrated probabilities are ``softmax(logits / temperature + bias)``; the bias of class 0 is 0. With two
-    classes this is Platt scaling (Platt 1999); with biases of 0 it would be temperature scaling (Guo et al.,
-    ICML 2017), which cannot undo class weights. Weak normal priors keep both near (1, 0) where the data say little:
-    few patches, or logits that separate the classes without a fault. A class that does not occur says nothing of its
-    bias, which stays 0: the others are fitted among themselves, and their biases shifted to a mean of 0. Where only one
-    occurs, nothing can be fitted and (1, zeros) comes back.
+    The calibrated probabilities are ``softmax(logits / temperature + bias)``; the bias of class 0 is 0, where all
+    classes occur. With two classes this is Platt scaling (Platt 1999); with biases of 0 it would be temperature scaling
+    (Guo et al., ICML 2017), which cannot undo class weights. Weak normal priors keep both near (1, 0) where the data
+    say little: few patches, or logits that separate the classes without a fault.
+
+    A class that does not occur says nothing of its bias, which is 0: the others are fitted among themselves, and
+    shifted together so that the mean log-odds between them and those that do not occur stay the network's. Where only
+    one occurs, nothing can be fitted and (1, zeros) comes back.
 
     Args:
         logits: [n, k], of the network as it is.
@@ -79,9 +81,18 @@ def fit_calibration(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     found = minimize(_loss, start, args=(z, truth), jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = np.zeros(classes)
     bias[there[1:]] = found[1:]
+    temperature = float(np.exp(found[0]))
     if len(there) < classes:
-        bias[there] -= bias[there].mean()
-    return float(np.exp(found[0])), tuple(bias.tolist())
+        bias[there] += _log_odds(logits, there).mean() - _log_odds(logits / temperature + bias, there).mean()
+    return temperature, tuple(bias.tolist())
+
+
+def _log_odds(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> Floats:
+    """[n]: between some classes together and the others together."""
+    from scipy.special import logsumexp
+
+    odds: Floats = logsumexp(logits[:, classes], axis=1) - logsumexp(np.delete(logits, classes, axis=1), axis=1)
+    return odds
 
 
 def _loss(parameters: Floats, logits: Floats, truth: Floats) -> tuple[float, Floats]:

@@ -183,7 +183,8 @@ def _translated() -> Iterator[None]:
         raise KeyboardInterrupt from error
     except (RuntimeError, MemoryError) as error:
         if memory_is_full(error):
-            raise TrainingError("training", "the device's memory is full", "Lower optimisation.batch_size.") from error
+            hint = "Lower optimisation.batch_size, or data.workers."
+            raise TrainingError("training", "memory is full", hint) from error
         if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise TrainingError("training", f"a reading process died ({error})", "Lower data.workers.") from error

@@ -44,7 +44,7 @@ def class_weights(counts: Tensor, settings: OptimisationSettings) -> Tensor:
     if settings.class_weights == "none":
         return torch.ones(len(counts))
     there = counts > 0
-    return torch.where(there, counts.sum() / (there.sum() * counts.clamp(min=1)), 0.0).float()
+    return torch.where(there, counts.sum() / (there.sum() * torch.where(there, counts, 1)), 0.0).float()
 
 
 def penalty(network: nn.Module, *, l1: float, l2: float) -> Tensor | float:

@@ -14,8 +14,8 @@ from wsi_pipeline.errors import BundleError, ConfigError, DatasetError
 from wsi_pipeline.models.architectures import (
     build_network,
     build_pretrained,
-    halves_a_pixel,
     imagenet_colours,
+    is_too_small,
     normalises_itself,
     trunk_and_head,
 )
@@ -94,11 +94,12 @@ def check_normalisation(recipe: Recipe) -> None:
 
 def _check_side(network: nn.Module, recipe: Recipe, dataset: PatchDataset) -> None:
     side = smallest = recipe.model.input_px or min(dataset.patch_size.width, dataset.patch_size.height)
-    while halves_a_pixel(network, smallest):
-        smallest *= 2
+    while is_too_small(smallest, network):
+        smallest += 1
     if smallest > side:
         why = f"{side} px are too few for {recipe.model.architecture}, whose last stages would halve a single pixel"
-        raise ConfigError("model.input_px", why, f"Give --set model.input_px={smallest}, or another architecture.")
+        hint = f"Give --set model.input_px={smallest} or more, or another architecture."
+        raise ConfigError("model.input_px", why, hint)
 
 
 def _from_bundle(bundle: ModelBundle, recipe: Recipe, dataset: PatchDataset) -> Start:

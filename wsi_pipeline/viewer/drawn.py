@@ -12,7 +12,6 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_pipeline.extraction.coverage import polygons_of
-from wsi_pipeline.extraction.mending import encircled
 from wsi_pipeline.geometry import Size
 
 MAX_RINGS = 2_000
@@ -106,8 +105,22 @@ def _valid(shape: shapely.MultiPolygon, effort: Effort) -> shapely.Geometry:
     effort.mended += met
     if effort.mended > MAX_MENDED:
         raise ValueError("its outline crosses itself too often")
-    mended = shapely.union_all([encircled(part) for part in shape.geoms])
-    return polygons_of(shapely.set_precision(mended, SNAP_PX))
+    return polygons_of(shapely.set_precision(_encircled(shape), SNAP_PX))
+
+
+def _encircled(shape: shapely.MultiPolygon) -> shapely.Geometry:
+    """What the outlines encircle, less what the holes' do.
+
+    `shapely.make_valid` would leave out what a lasso encircles twice, or back and forth.
+    """
+    holes = [_inside(hole) for part in shape.geoms for hole in part.interiors]
+    shells = [_inside(part.exterior) for part in shape.geoms]
+    return shapely.difference(shapely.union_all(shells), shapely.union_all(holes))
+
+
+def _inside(ring: shapely.LinearRing) -> shapely.Geometry:
+    faces = shapely.get_parts(shapely.polygonize([shapely.node(ring)]))
+    return shapely.coverage_union_all(faces)  # they share edges and nothing else
 
 
 def _polygon(rings: Any, size: Size) -> shapely.Polygon:
