@@ -13,6 +13,9 @@ _OWN = Path("/proc/self/cgroup")
 _M_ARENA_MAX, _ARENAS = -8, 2
 """Number of the option in glibc's malloc.h, and its value."""
 
+_FULL = "out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc"
+"""What errors of full memory say, in small letters: CUDA's, MPS's, torch's on a CPU, cuBLAS's, C++'s."""
+
 _UNLIMITED = 1 << 60
 """Limits from here on stand for none."""
 
@@ -91,9 +94,6 @@ def available_memory(root: Path = _ROOT, own: Path = _OWN) -> int:
             if limit.isdigit() and 0 < int(limit) < _UNLIMITED:
                 limits.append(int(limit))
     return min(limits)
-
-
-_FULL = "out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc"
 
 
 def memory_is_full(error: BaseException) -> bool:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
-from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes, some_names
+from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.wording import some_names
 
 CLASS_OF_TYPE = {
     "A": "adenosis",

@@ -8,17 +8,19 @@ a patient in one part of a split.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
 from wsi_pipeline.datasets.content import first_alike
-from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes, some_names
+from wsi_pipeline.datasets.image_files import ImageFiles, png_sizes
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import MAX_MPP, MIN_MPP, Size
+from wsi_pipeline.mosaic import mosaics
 from wsi_pipeline.slides.kaggle import (
     CASE_FILE,
     DATASET_FILE,
@@ -29,6 +31,7 @@ from wsi_pipeline.slides.kaggle import (
     PatchIndex,
     index_names,
 )
+from wsi_pipeline.wording import some_names
 
 CLASS_NAMES = ("non-IDC", "IDC")
 SOURCE = "Kaggle Breast Histopathology Images (IDC_regular_ps50_idx5), CC0; Janowczyk & Madabhushi 2016"
@@ -108,7 +111,7 @@ def open_idc(store: PatchStore, *, mpp: float | None = None, strict: bool = True
         full = Size(facts.patch_size_px, facts.patch_size_px)
     usual = full == Size(PATCH_PX, PATCH_PX)
     published = usual and _says_nothing(facts) and _are_published(index.cases)
-    unplaced = _why_no_places(index.cases, full)
+    unplaced = _why_no_places(patches, full)
     return ImageFiles(
         store,
         layout="idc",
@@ -189,22 +192,23 @@ def _parse_facts(store: PatchStore, name: str) -> DatasetFacts:
         raise DatasetError(store.address(name), why, "Correct it, or write it again.") from error
 
 
-def _why_no_places(cases: Mapping[str, Sequence[Patch]], full: Size) -> str:
+def _why_no_places(patches: Sequence[Patch], full: Size) -> str:
     """What keeps the cases from being put together again; empty where nothing does."""
     if full.width != full.height:
         return f"patches of {full} px are no squares"
-    patches = [patch for members in cases.values() for patch in members]
     squares = [(patch.case, patch.x // full.width, patch.y // full.height) for patch in patches]
     taken = Counter(squares)
     sharing = [patch.member for patch, square in zip(patches, squares, strict=True) if taken[square] > 1]
     if sharing:
         return f"{len(sharing):,} patches share a square of {full} px with another, such as {sharing[0]}"
-    for case, members in cases.items():
-        cols, rows = {patch.x // full.width for patch in members}, {patch.y // full.height for patch in members}
-        wide, high = (max(places) - min(places) + 1 for places in (cols, rows))
+    positions = np.array([(patch.x, patch.y) for patch in patches])
+    for mosaic in mosaics(positions, np.array([patch.case for patch in patches]), full.width):
+        high, wide = mosaic.shape
         if wide * high > MAX_SQUARES:
-            farthest = max(members, key=lambda patch: max(patch.x, patch.y)).member
-            return f"the patches of {case} reach over {wide:,} x {high:,} squares of {full} px, such as {farthest}"
+            far = patches[mosaic.rows[positions[mosaic.rows].max(axis=1).argmax()]]
+            return (
+                f"the patches of {far.case} reach over {wide:,} x {high:,} squares of {full} px, such as {far.member}"
+            )
     return ""
 
 

@@ -18,9 +18,6 @@ from wsi_pipeline.slides.files import BROKEN_FILE_ERRORS
 from wsi_pipeline.slides.mosaic import png_size
 from wsi_pipeline.slides.patch_files import HEAD_BYTES
 
-NAMES_SHOWN = 3
-"""Of many odd files, these many are named."""
-
 # Pillow reports some broken PNGs as SyntaxError.
 _DECODE_ERRORS: tuple[type[Exception], ...] = (
     *BROKEN_FILE_ERRORS, BadZipFile, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -111,9 +108,3 @@ def png_sizes(store: PatchStore, names: Sequence[str], *, strict: bool = True) -
     if errors and strict:
         raise all_in_one(store.root, errors, len(names))
     return sizes
-
-
-def some_names(names: Sequence[str]) -> str:
-    """The first few of many names, for a sentence."""
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return f"{shown} and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else shown

@@ -11,10 +11,11 @@ from io import StringIO
 
 from wsi_pipeline.datasets.base import PatchDataset, Sample
 from wsi_pipeline.datasets.content import first_alike
-from wsi_pipeline.datasets.image_files import ImageFiles, decode, some_names
+from wsi_pipeline.datasets.image_files import ImageFiles, decode
 from wsi_pipeline.datasets.store import PatchStore
 from wsi_pipeline.errors import DatasetError
 from wsi_pipeline.geometry import Size
+from wsi_pipeline.wording import some_names
 
 CLASS_NAMES = ("normal", "metastasis")
 SOURCE = "PatchCamelyon, CC0; Veeling et al. 2018, Bejnordi et al. 2017"

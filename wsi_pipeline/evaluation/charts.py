@@ -120,8 +120,9 @@ def case_chart(evaluation: Evaluation) -> str:
         return ""
     named = len(order) <= CASES_NAMED
     figure = _figure((9.4, 4.2 if named else 3.6))
-    panels = 2 if evaluation.binary else 1
-    above, *below = figure.subplots(panels, 1, sharex=True, height_ratios=(3, 1)[:panels], squeeze=False)[:, 0]
+    rows = 2 if evaluation.binary else 1
+    panels = figure.subplots(rows, 1, sharex=True, height_ratios=(3, 1)[:rows], squeeze=False)[:, 0]
+    above, lowest = panels[0], panels[-1]
     x = np.arange(len(order))
     for key, name, colour, marker in CASE_MARKS[evaluation.binary]:
         values = [np.nan if (value := cases[case][key]) is None else value for case in order]
@@ -129,10 +130,9 @@ def case_chart(evaluation: Evaluation) -> str:
     above.axhline(0.5, color=LIGHT, linewidth=1)
     above.set(ylim=(-0.03, 1.03), ylabel="per case")
     above.legend(loc="lower right", fontsize=9, frameon=False, ncols=2)
-    for axes in below:
-        axes.bar(x, [cases[case]["positive_fraction"] or 0.0 for case in order], color=GREY, width=0.8)
-        axes.set(ylim=(0, 1), yticks=[0, 1], ylabel="positive\nshare")
-    lowest = [above, *below][-1]
+    if evaluation.binary:
+        lowest.bar(x, [cases[case]["positive_fraction"] or 0.0 for case in order], color=GREY, width=0.8)
+        lowest.set(ylim=(0, 1), yticks=[0, 1], ylabel="positive\nshare")
     lowest.set(xlim=(-0.7, len(order) - 0.3))
     if named:
         lowest.set_xticks(x, order, rotation=90, fontsize=7)

@@ -7,9 +7,9 @@ import numpy as np
 from wsi_pipeline.evaluation.result import Options, Patches
 from wsi_pipeline.models.card import Card
 from wsi_pipeline.models.seen import Seen
+from wsi_pipeline.wording import some_names
 
 FEW_GROUPS = 10
-NAMES_SHOWN = 3
 
 
 def warnings_of(card: Card, patches: Patches, seen: Seen, options: Options) -> Iterator[str]:
@@ -63,9 +63,8 @@ def _of_data(card: Card, patches: Patches, options: Options) -> Iterator[str]:
         yield f"{absent} of the model's {len(card.class_names)} classes do not occur in the data."
     if patches.unreadable:
         names = [bad.name for bad in patches.unreadable]
-        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-        lost = f"{len(names):,} of {len(patches.labels) + len(names):,} patches cannot be read and are left out"
-        yield f"{lost}: {', '.join(names[:NAMES_SHOWN])}{more}."
+        total = len(patches.labels) + len(names)
+        yield f"{len(names):,} of {total:,} patches cannot be read and are left out: {some_names(names)}."
     groups, unit = len(np.unique(patches.groups)), patches.unit
     if not patches.grouped and groups > 1:
         yield "The data do not say which case a patch is of: intervals are over patches, and narrower than is true."
@@ -81,8 +80,7 @@ def _of_options(card: Card, patches: Patches, options: Options) -> Iterator[str]
     if options.cases is not None:
         missing = sorted(set(options.cases).difference(patches.cases.tolist(), patches.groups.tolist()))
         if missing:
-            more = f" and {len(missing) - NAMES_SHOWN:,} more" if len(missing) > NAMES_SHOWN else ""
-            yield f"Cases asked for but not evaluated: {', '.join(missing[:NAMES_SHOWN])}{more}."
+            yield f"Cases asked for but not evaluated: {some_names(missing)}."
     unplaced = patches.dataset.positions is None
     if card.context is not None and not patches.refined:
         why = "the places of the patches are not known" if unplaced else "as asked"

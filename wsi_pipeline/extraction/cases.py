@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,22 +101,18 @@ def extract(
     with folder_lock(out):
         outdated = prepare_folder(out, rules, cases, overwrite=overwrite)
         known = known_patients(out)  # also of cases that are cut again
+        common: dict[str, Any] = {
+            "annotations": source,
+            "out": out,
+            "rules": rules,
+            "overwrite": overwrite,
+            "workers": workers,
+        }
         jobs = {
-            case: _Job(
-                case=case,
-                slide=replace(slide, patient=slide.patient or known.get(case)),
-                annotations=source,
-                out=out,
-                rules=rules,
-                overwrite=overwrite,
-                workers=workers,
-            )
+            case: _Job(case=case, slide=replace(slide, patient=slide.patient or known.get(case)), **common)
             for case, slide in cases.items()
         }
-        for case in outdated:
-            _check(jobs[case])  # rather than when the patches that are there are gone
-        for folder in [set_aside(out / case) for case in outdated]:
-            discard(folder)
+        _make_room([jobs[case] for case in outdated])
         write_dataset(out, rules)
         for job in jobs.values():
             try:
@@ -168,21 +165,36 @@ def _cases(slides: Sequence[SlideSpec], annotations: Path) -> dict[str, SlideSpe
     return cases
 
 
+def _make_room(outdated: Sequence[_Job]) -> None:
+    """Remove cases that were cut by other rules, once it is clear that each can be cut again."""
+    for job in outdated:
+        _check(job)
+    for folder in [set_aside(job.folder) for job in outdated]:
+        discard(folder)
+
+
 def _check(job: _Job) -> None:
     """Refuse settings by which a case that is there already could not be cut again."""
     try:
-        annotations = read_annotations(find_annotations(job.annotations, job.slide.path, job.case))
-        with open_slide(job.slide.path, reader=job.slide.reader, mpp=job.slide.mpp) as opened:
-            _label(job, opened, annotations)
+        with _opened(job) as (slide, annotations):
+            _label(job, slide, annotations)
     except WsiPipelineError as error:
         why = f"keeps its cases, as {job.case} cannot be cut by these settings ({error.where}: {error.why})"
         raise ResultsMismatchError(job.out, why, error.hint) from error
 
 
+@contextmanager
+def _opened(job: _Job) -> Iterator[tuple[Slide, AnnotationFile]]:
+    """The slide and its annotations."""
+    spec = job.slide
+    annotations = read_annotations(find_annotations(job.annotations, spec.path, job.case))
+    with open_slide(spec.path, reader=spec.reader, mpp=spec.mpp) as slide:
+        yield slide, annotations
+
+
 def _extract_case(job: _Job, on_patches: OnPatches | None) -> CaseResult:
     slide = job.slide
-    annotations = read_annotations(find_annotations(job.annotations, slide.path, job.case))
-    with open_slide(slide.path, reader=slide.reader, mpp=slide.mpp) as opened:
+    with _opened(job) as (opened, annotations):
         identity = case_identity(job.rules, slide, opened.info, annotations)
         there = _already(job, identity)
         if there is not None:
@@ -203,15 +215,16 @@ def _already(job: _Job, identity: str) -> Record | None:
     if record is None:
         hint = "Remove it, or choose another folder with --out."
         raise OutputError(job.folder, "is there, but was not made by this program", hint)
-    missing = missing_patches(job.folder, record)
-    if record["identity"] == identity and missing <= 0:
+    same = record["identity"] == identity
+    missing = missing_patches(job.folder, record) if same else 0
+    if same and missing <= 0:
         record["patient"] = job.slide.patient or record["patient"]  # changes no patch
         write_json(job.folder / CASE_FILE, record)
         return record
     if job.overwrite:
         return None
     why = "was cut from another version of the slide or of its annotations"
-    if record["identity"] == identity:
+    if same:
         why = f"lacks {missing:,} of the patches that were cut"
     raise ResultsMismatchError(job.folder, why, "Cut it again with --overwrite, or choose another folder with --out.")
 
@@ -269,10 +282,10 @@ def _move(partial: Path, folder: Path) -> None:
     try:
         if hasattr(os, "sync"):
             os.sync()  # once for all of its files: each by itself would take minutes
-        old = [set_aside(folder)] if folder.exists() else []
+        old = set_aside(folder) if folder.exists() else None
         partial.rename(folder)
         sync(folder.parent)
-        for replaced in old:
-            discard(replaced)
+        if old is not None:
+            discard(old)
     except OSError as error:
         raise OutputError(folder, f"cannot be written ({error.strerror or error})", SPACE_HINT) from error

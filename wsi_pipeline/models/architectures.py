@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,14 +98,14 @@ def is_too_small(side: int, network: nn.Module) -> bool:
     """
     found = False
 
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal found
-        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1 and min(inputs[0].shape[2:]) < 2:
-            found = True
+        found |= min(inputs[0].shape[2:]) < 2
 
-    shapes: Any = deepcopy(network).to("meta").eval()  # computes shapes alone
+    shapes: nn.Module = deepcopy(network).to("meta").eval()  # computes shapes alone
     for layer in shapes.modules():
-        layer.register_forward_pre_hook(look)
+        if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1:
+            layer.register_forward_pre_hook(look)
     try:
         with torch.no_grad():
             shapes(torch.empty(1, 3, side, side, device="meta"))

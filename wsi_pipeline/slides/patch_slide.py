@@ -16,6 +16,7 @@ from wsi_pipeline.slides.mosaic import Mosaic, png_size
 from wsi_pipeline.slides.patch_files import FileFacts, PatchFiles, open_files
 from wsi_pipeline.slides.raster import RasterSlide
 from wsi_pipeline.tissue import TissueMask
+from wsi_pipeline.wording import some_names
 
 NO_PATCH = 255
 """Label where no patch is."""
@@ -24,7 +25,6 @@ MAX_SIDE_UM = 200_000.0
 """A patch farther than this from the corner (20 cm) is none of a microscope slide."""
 
 _LAYOUT = "<case>/<0 or 1>/<case>_idx5_x<X>_y<Y>_class<0 or 1>.png"
-_NAMES_SHOWN = 3
 
 
 class PatchSlide(RasterSlide):
@@ -155,16 +155,16 @@ def _only_case(address: str, root: str, case: str, index: PatchIndex) -> str:
         if case in index.cases:
             return case
         cases = sorted(index_names(root, _all_names(root)).cases)
-        raise SlideNotFoundError(address, f"holds no case {case}", f"It holds {_some(cases)}." if cases else "")
+        raise SlideNotFoundError(address, f"holds no case {case}", f"It holds {some_names(cases)}." if cases else "")
     cases = sorted(index.cases)
     if len(cases) == 1:
         return cases[0]
     if cases:
-        why = f"holds {len(cases)} cases ({_some(cases)}), and none is named"
+        why = f"holds {len(cases)} cases ({some_names(cases)}), and none is named"
         raise SlideFormatError(address, why, f"Name one: {address}::{cases[0]}.")
     why = "holds no IDC patches"
     if index.foreign:
-        why += f"; it holds other files ({_some(index.foreign)})"
+        why += f"; it holds other files ({some_names(index.foreign)})"
     raise SlideFormatError(address, why, f"Expected {_LAYOUT}.")
 
 
@@ -246,9 +246,4 @@ def _count_holes(present: NDArray[np.bool_]) -> int:
 
 
 def _counted(names: Sequence[str]) -> str:
-    return f"{len(names)} ({_some(names)})"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown
+    return f"{len(names)} ({some_names(names)})"
