@@ -46,6 +46,7 @@ def run(order: dict) -> None:
         wait_for_cancel(job)
         tell(ended=job, status="cancelled")
     elif "hangs" in name:
+        tell(cells=job, done=1, total=10)
         while True:
             time.sleep(1)
     elif "fails" in name:

@@ -164,7 +164,7 @@ def test_a_patch_that_kills_the_worker_is_answered_and_the_next_job_runs(begin):
 def test_patches_wait_in_bounds(begin):
     service, client = begin(patch_patience_s=0.5, max_patches=1)
     job = submit(client, "hangs")
-    wait_for(lambda: client.get(f"/api/jobs/{job}").json()["status"] == "running")
+    wait_for(lambda: service.keeper.progress(service.job(job)))  # the worker itself has begun
     send = {"content": b"x", "headers": {"Content-Type": "image/png"}}
     answer = client.post("/api/patches/probabilities", **send)
     assert answer.status_code == 503
